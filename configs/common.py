@@ -1,0 +1,99 @@
+"""What every config has: the sections, and the fields that a script may set on any of them."""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+
+def get_base() -> ml_collections.ConfigDict:
+    """Sections in order, with the fields that all runs share; a config file fills in the rest."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+
+    config.data = ml_collections.ConfigDict()
+    config.data.modality = 'images'
+    config.data.source = 'embedded'
+    config.data.name = placeholder(str)
+    config.data.data_dir = placeholder(str)  # None: TFDS_DATA_DIR, or the library's own default
+    config.data.batch_size = 128  # of all devices together
+
+    config.networks = ml_collections.ConfigDict()  # by player
+    config.method = ml_collections.ConfigDict()
+    config.optim = ml_collections.ConfigDict()  # by player
+
+    config.ema = ml_collections.ConfigDict()
+    config.ema.decay = 0.9999
+
+    config.train = ml_collections.ConfigDict()
+    config.train.num_steps = 1000
+    config.train.log_every = 50
+    config.train.evaluate_every = placeholder(int)  # None: never
+    config.train.sample_every = placeholder(int)
+    config.train.checkpoint_every = 1000
+    config.train.keep_checkpoints = 3
+
+    config.evaluate = ml_collections.ConfigDict()
+    config.evaluate.batch_size = 128
+    config.evaluate.num_batches = placeholder(int)  # None: the whole split
+    config.evaluate.options = ml_collections.ConfigDict()  # of --mode=evaluate, for the method
+
+    config.sample = ml_collections.ConfigDict()
+    config.sample.num = 64
+    config.sample.batch_size = 64
+    config.sample.options = ml_collections.ConfigDict()  # for the method
+
+    config.parallel = ml_collections.ConfigDict()
+    config.parallel.strategy = 'jit'
+    config.parallel.data = -1  # one of the axes may be -1: the rest of the devices
+    config.parallel.fsdp = 1
+    config.parallel.tensor = 1
+    return config
+
+
+def finish(config: ml_collections.ConfigDict, arg: str) -> ml_collections.ConfigDict:
+    """Applies a config's argument ('' or 'smoke') and locks it.
+
+    `smoke` is the same run in seconds on a CPU: synthetic data of the same spec, three steps of
+    small batches. The config itself has made its networks tiny.
+    """
+    if arg == 'smoke':
+        config.data.source = 'synthetic'
+        config.data.batch_size = 8
+        config.train.num_steps = 3
+        config.train.log_every = 1
+        config.train.evaluate_every = 3
+        config.train.sample_every = 3
+        config.train.checkpoint_every = 2
+        config.evaluate.batch_size = 8
+        config.evaluate.num_batches = 2
+        config.sample.num = 8
+        config.sample.batch_size = 8
+    elif arg:
+        raise ValueError(f"--config: no argument {arg!r}; ':smoke' is the only one")
+    return config.lock()
+
+
+def section(**fields) -> ml_collections.ConfigDict:
+    """A part of a config."""
+    return ml_collections.ConfigDict(fields)
+
+
+def ddpm() -> ml_collections.ConfigDict:
+    """The method of Ho et al. 2020: 1,000 steps, beta from 1e-4 to 0.02, the noise predicted."""
+    return section(
+        name='diffusion.diffusion',
+        process=section(name='gaussian.linear', num_steps=1000, beta_min=0.1, beta_max=20.0),
+        prediction='epsilon',
+        class_conditional=False,
+        label_dropout=0.0,
+    )
+
+
+def shrink_unet(config: ml_collections.ConfigDict) -> None:
+    """A U-Net and a chain small enough for `:smoke`."""
+    config.networks.model.channels = 8
+    config.networks.model.channel_multipliers = (1, 2)
+    config.networks.model.num_blocks = 1
+    config.networks.model.num_groups = 4
+    config.method.process.num_steps = 50
+    config.evaluate.options.bound_terms = 49
+    config.sample.options = section(sampler='ddim', num_steps=5)

@@ -1,0 +1,56 @@
+"""DDPM on handwritten digits, 8x8, that ship with scikit-learn: nothing to download.
+
+    python launch.py --config=configs/ddpm_digits.py
+    python launch.py --config=configs/ddpm_digits.py --mode=sample --label=3
+
+The method is that of Ho et al. 2020 with the cosine schedule of Nichol & Dhariwal 2021 and, so that
+a digit can be asked for, the labels of Ho & Salimans 2022.
+"""
+
+from configs import common
+
+
+def get_config(arg: str = ''):
+    """The run; 'smoke' is its tiny version."""
+    config = common.get_base()
+
+    config.data.source = 'embedded'
+    config.data.name = 'digits'
+    config.data.flip = False
+    config.data.dequantize = False
+
+    config.networks.model = common.section(
+        name='unet.UNet',
+        channels=32,
+        channel_multipliers=(1, 2),
+        num_blocks=1,
+        attention_resolutions=(4,),
+        dropout=0.1,
+        num_groups=8,
+    )
+    config.method = common.section(
+        name='diffusion.diffusion',
+        process=common.section(name='gaussian.cosine', num_steps=1000),
+        prediction='epsilon',
+        class_conditional=True,
+        label_dropout=0.1,
+    )
+    config.optim.model = common.section(
+        name='adam', learning_rate=1e-3, warmup_steps=200, clip_norm=1.0
+    )
+    config.ema.decay = 0.999
+
+    config.train.num_steps = 6000
+    config.train.log_every = 50
+    config.train.evaluate_every = 1000
+    config.train.sample_every = 1000
+    config.train.checkpoint_every = 500
+
+    config.evaluate.options.bound_terms = 999
+    config.sample.num = 100
+    config.sample.batch_size = 100
+    config.sample.options = common.section(sampler='ddim', num_steps=100)
+
+    if arg == 'smoke':
+        common.shrink_unet(config)
+    return common.finish(config, arg)

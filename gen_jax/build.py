@@ -1,0 +1,107 @@
+"""From a config to values: the one place where a name in a config becomes code.
+
+`name` is a path under the room it belongs to (`'unet.UNet'` under `gen_jax/networks`), the other
+fields of the section are keyword arguments, and an argument that does not exist is an error that
+lists those that do.
+"""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+
+from gen_jax.errors import InputError
+from gen_jax.methods.method import Method
+from gen_jax.types import DataSpec
+
+# What a method tells its networks itself, because the data decides it.
+FROM_DATA = ('out_channels', 'num_classes')
+
+
+def method(config, spec: DataSpec) -> Method:
+    """The config's generative method, for data of this spec.
+
+    Raises:
+      InputError: a name or a keyword argument that does not exist, or has a wrong value.
+    """
+    options = config.method.to_dict()
+    make = find('methods', options.pop('name'), 'method.name')
+    for room in ('process',):
+        if room in options:
+            options[room] = call(
+                find('processes', options[room]['name'], f'method.{room}.name'),
+                _without_name(options[room]),
+                f'method.{room}',
+            )
+    factories = {
+        player: network_factory(section.to_dict(), f'networks.{player}')
+        for player, section in config.networks.items()
+    }
+    return call(make, options, 'method', networks=factories, spec=spec)
+
+
+def network_factory(section: Mapping, field: str) -> Callable:
+    """The network class of a config section with its arguments bound, except those of the data."""
+    network = find('networks', section['name'], f'{field}.name')
+    options = _without_name(section)
+    for name in FROM_DATA:
+        if name in options:
+            raise InputError(f'{field}.{name}: the data decides this; remove it')
+    check_keywords(network, options, field, hidden=(*FROM_DATA, 'parent', 'name'))
+    return functools.partial(network, **options)
+
+
+def find(room: str, path: str, field: str) -> Callable:
+    """The object that `path` ('module.Name') names under `gen_jax/<room>`.
+
+    Raises:
+      InputError: no such module or name; the message lists what there is.
+    """
+    module_name, _, name = path.rpartition('.')
+    full_name = f'gen_jax.{room}.{module_name}'
+    try:
+        module = importlib.import_module(full_name)
+    except ModuleNotFoundError as error:
+        if not full_name.startswith(error.name):
+            raise  # the module exists, and something that it imports does not
+        raise InputError(
+            f"{field}: no {path!r}; it must name a 'module.Name' under gen_jax/{room}"
+        ) from None
+    found = getattr(module, name, None)
+    if not callable(found):
+        own = [n for n, v in vars(module).items() if getattr(v, '__module__', '') == full_name]
+        public = ', '.join(sorted(n for n in own if not n.startswith('_')))
+        raise InputError(f'{field}: {full_name} has no {name!r}; it has {public}')
+    return found
+
+
+def call(function: Callable, options: Mapping, field: str, /, **given):
+    """`function(**given, **options)`, after the check that it takes these options."""
+    check_keywords(function, options, field, hidden=given)
+    return function(**given, **options)
+
+
+def check_keywords(function: Callable, options: Mapping, field: str, hidden=()) -> None:
+    """Raises InputError for an option that `function` does not take or a needed one left out."""
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in hidden
+    }
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name in options:
+        if name not in parameters and not takes_any:
+            raise InputError(
+                f'{field}.{name}: {function.__name__} takes no {name!r}; '
+                f'it takes {", ".join(parameters) or "nothing"}'
+            )
+    for name, parameter in parameters.items():
+        needed = parameter.default is parameter.empty and parameter.kind is not (
+            parameter.VAR_KEYWORD
+        )
+        if needed and name not in options:
+            raise InputError(f'{field}.{name}: {function.__name__} needs it; please set it')
+
+
+def _without_name(section: Mapping) -> dict:
+    return {key: value for key, value in section.items() if key != 'name'}

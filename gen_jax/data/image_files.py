@@ -1,0 +1,210 @@
+"""The user's own images: a folder of PNG, JPEG or WebP files, searched all the way down.
+
+folder/a.png  folder/more/b.jpg          no classes
+folder/cat/1.png  folder/dog/2.png       if every image lies in a subfolder, the first one on
+                                         its path is its class; labels follow sorted names
+"""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gen_jax.data.pixels import (
+    Description,
+    Images,
+    ImageSet,
+    digest,
+    fit_image,
+    fits_in_memory,
+    in_memory,
+    read_all,
+)
+from gen_jax.errors import InputError
+from gen_jax.types import DataSpec
+
+_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
+_HELD_OUT = 1 / 16  # The share of images kept for evaluation.
+
+
+class _Folder(NamedTuple):
+    root: Path
+    paths: tuple[Path, ...]  # Relative to root, sorted.
+    classes: tuple[str, ...]  # Empty if there are none.
+
+
+def load(*, data_dir: str | None, image_size: int | None, channels: int | None) -> ImageSet:
+    """Reads every image under `data_dir`, resized and cropped to `image_size` squared.
+
+    One image in sixteen is held out for evaluation, chosen by a hash of its path, so that the
+    choice stays the same when files are added. Files that cannot be read are named in a warning and
+    left out. Images are decoded into memory once if they fit, else batch by batch; then a file that
+    turns out to be damaged is replaced by the next one.
+
+    Raises:
+      InputError: if the folder or `image_size` is missing, or fewer than two images can be read.
+    """
+    folder = _search(data_dir)
+    spec = _spec(folder, image_size, channels)
+    if fits_in_memory(len(folder.paths) * int(np.prod(spec.shape))):
+        return _load_into_memory(folder, spec)
+    readable = [_is_image(folder.root / path) for path in folder.paths]
+    paths = _keep_readable(folder, readable)
+    train, evaluation = _divide(paths)
+    sizes = ' '.join(str((folder.root / path).stat().st_size) for path in paths)
+    names = ' '.join(path.as_posix() for path in paths)
+    return ImageSet(
+        _lazy(folder, [paths[i] for i in train], spec),
+        _lazy(folder, [paths[i] for i in evaluation], spec),
+        spec,
+        digest(f'{names} {sizes} {spec}'),
+    )
+
+
+def describe(*, data_dir: str | None, image_size: int | None, channels: int | None) -> Description:
+    """What `load` would read, from the names and sizes of the files alone.
+
+    Raises:
+      InputError: if the folder, its images or `image_size` are missing.
+    """
+    folder = _search(data_dir)
+    spec = _spec(folder, image_size, channels)
+    train, evaluation = _divide(folder.paths)
+    num_bytes = sum((folder.root / path).stat().st_size for path in folder.paths)
+    decoded = len(folder.paths) * int(np.prod(spec.shape))
+    place = 'held in memory' if fits_in_memory(decoded) else 'decoded batch by batch'
+    lines = [
+        f'folder {folder.root}',
+        f'{len(train):,} training and {len(evaluation):,} evaluation images',
+        f'{num_bytes / 2**20:,.1f} MiB on disk, {decoded / 2**20:,.1f} MiB decoded, {place}',
+    ]
+    if folder.classes:
+        lines.append(f'{len(folder.classes)} classes: {", ".join(folder.classes[:20])}')
+    return Description(spec, True, tuple(lines))
+
+
+def _search(data_dir: str | None) -> _Folder:
+    if not data_dir:
+        raise InputError("data.data_dir: give the folder of images when data.source is 'folder'")
+    root = Path(data_dir).expanduser()
+    if not root.is_dir():
+        raise InputError(f'data.data_dir: there is no folder {root}')
+    paths = sorted(
+        path.relative_to(root)
+        for path in root.rglob('*')
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith('.') and path.is_file()
+    )
+    if len(paths) < 2:
+        raise InputError(
+            f'data.data_dir: {root} holds {len(paths)} image(s) ({", ".join(_SUFFIXES)}); at least '
+            'two are needed, as one is held out for evaluation'
+        )
+    tops = sorted({path.parts[0] for path in paths})
+    flat = any(len(path.parts) == 1 for path in paths)
+    return _Folder(root, tuple(paths), () if flat or len(tops) == 1 else tuple(tops))
+
+
+def _spec(folder: _Folder, image_size: int | None, channels: int | None) -> DataSpec:
+    if image_size is None:
+        raise InputError(
+            'data.image_size: give the side length in pixels to which the images of the folder are '
+            'resized and cropped, such as 64'
+        )
+    shape = (image_size, image_size, channels or 3)
+    return DataSpec(shape, levels=256, num_classes=len(folder.classes) or None)
+
+
+def _divide(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Which paths train and which evaluate, as positions in `paths`.
+
+    Both in the order of the hash: so the first evaluation batches already mix the classes.
+    """
+    hashes = [hashlib.sha256(path.as_posix().encode()).digest()[:8] for path in paths]
+    values = np.array([int.from_bytes(h) / 2**64 for h in hashes])
+    order = np.argsort(values)
+    num_evaluation = min(max(1, int((values < _HELD_OUT).sum())), len(paths) - 1)
+    return order[num_evaluation:], order[:num_evaluation]
+
+
+def _keep_readable(folder: _Folder, readable: list[bool]) -> tuple[Path, ...]:
+    """The paths that can be read, after a warning that names those that cannot."""
+    good = tuple(path for path, ok in zip(folder.paths, readable, strict=True) if ok)
+    bad = [path.as_posix() for path, ok in zip(folder.paths, readable, strict=True) if not ok]
+    if bad:
+        more = ', …' if len(bad) > 5 else ''
+        warnings.warn(
+            f'{len(bad)} file(s) in {folder.root} cannot be read as images and are left out: '
+            f'{", ".join(bad[:5])}{more}',
+            stacklevel=2,
+        )
+    if len(good) < 2:
+        raise InputError(
+            f'data.data_dir: only {len(good)} of {len(folder.paths)} image files in {folder.root} '
+            'can be read; at least two are needed'
+        )
+    return good
+
+
+def _labels(folder: _Folder, paths: Sequence[Path]) -> np.ndarray | None:
+    if not folder.classes:
+        return None
+    return np.array([folder.classes.index(path.parts[0]) for path in paths], np.int32)
+
+
+def _load_into_memory(folder: _Folder, spec: DataSpec) -> ImageSet:
+    def read(path: Path) -> np.ndarray | None:
+        return _read(folder.root / path, spec)
+
+    images = list(read_all(read, folder.paths, f'reading {folder.root}'))
+    paths = _keep_readable(folder, [image is not None for image in images])
+    images = np.stack([image for image in images if image is not None])
+    labels = _labels(folder, paths)
+    train, evaluation = (
+        in_memory(images[rows], None if labels is None else labels[rows]) for rows in _divide(paths)
+    )
+    content = (images,) if labels is None else (images, labels)
+    return ImageSet(train, evaluation, spec, digest(*content))
+
+
+def _lazy(folder: _Folder, paths: Sequence[Path], spec: DataSpec) -> Images:
+    """A split that reads the files it is asked for."""
+    labels = _labels(folder, paths)
+
+    def read(index: int) -> tuple[np.ndarray, int]:
+        for number in (*range(index, len(paths)), *range(index)):
+            image = _read(folder.root / paths[number], spec)
+            if image is not None:
+                return image, number
+        raise InputError(f'data.data_dir: no image in {folder.root} can be read any more')
+
+    def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
+        images, numbers = zip(*(read(int(index)) for index in indices), strict=True)
+        arrays = {'image': np.stack(images)}
+        return arrays if labels is None else arrays | {'label': labels[list(numbers)]}
+
+    return Images(len(paths), fetch, threads=8)
+
+
+def _read(path: Path, spec: DataSpec) -> np.ndarray | None:
+    """The pixels of a file as the spec wants them; None if they cannot be had."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return fit_image(image, spec.shape[0], spec.shape[-1])
+    except Exception:  # A damaged file makes Pillow raise nearly anything.
+        return None
+
+
+def _is_image(path: Path) -> bool:
+    """Whether the head of a file is that of an image; a damaged end shows only when it is read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path):
+            return True
+    except Exception:
+        return False

@@ -1,0 +1,221 @@
+"""Image sets of TensorFlow Datasets, read without TensorFlow.
+
+TFDS stores a prepared set as array_record files, which any program can read at random. Preparing
+them (once, after the download) does need TensorFlow: that runs in a process of its own, `prepare`,
+so that TensorFlow is never loaded beside JAX.
+"""
+
+import difflib
+import io
+import subprocess
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+from gen_jax.data.pixels import (
+    Description,
+    Images,
+    ImageSet,
+    digest,
+    fit_image,
+    fits_in_memory,
+    in_memory,
+    read_all,
+)
+from gen_jax.errors import InputError
+from gen_jax.types import DataSpec
+
+_CHUNK = 500  # Images that one thread reads at a time.
+
+
+class _Fields(NamedTuple):
+    """Which features of a set are used: the image, the class (if any), and all that are images."""
+
+    image: str
+    label: str | None
+    pictures: tuple[str, ...]
+
+
+def load(
+    *, name: str | None, data_dir: str | None, image_size: int | None, channels: int | None
+) -> ImageSet:
+    """Reads the set `name` from `data_dir`, after preparing it there if it is absent.
+
+    `data_dir` None means the environment's TFDS_DATA_DIR, else TFDS's own default. Evaluation is
+    the split `test`, else `validation`, else the last twentieth of `train`. The images are decoded
+    into memory once if they fit there, else batch by batch.
+
+    Raises:
+      InputError: if the set is unknown, holds no images or no usable splits, or is neither present
+        nor to be had; or if its images differ in size and `image_size` is None.
+    """
+    builder = _builder(name, data_dir)
+    spec = _spec(builder, image_size, channels)
+    if not builder.is_prepared():
+        _prepare(name, builder)
+        builder = _builder(name, data_dir)
+    _check_format(builder)
+    train_name, evaluation_name = _split_names(builder)
+    train = _lazy(builder, train_name, spec, image_size)
+    evaluation = _lazy(builder, evaluation_name, spec, image_size)
+
+    num_examples = train.num_examples + evaluation.num_examples
+    if not fits_in_memory(num_examples * int(np.prod(spec.shape))):
+        identity = f'{builder.info.full_name} {train_name} {evaluation_name} {num_examples} {spec}'
+        return ImageSet(train, evaluation, spec, digest(identity))
+    train_arrays = _decoded(train, f'{name} {train_name}')
+    evaluation_arrays = _decoded(evaluation, f'{name} {evaluation_name}')
+    return ImageSet(
+        in_memory(train_arrays['image'], train_arrays.get('label')),
+        in_memory(evaluation_arrays['image'], evaluation_arrays.get('label')),
+        spec,
+        digest(*train_arrays.values(), *evaluation_arrays.values()),
+    )
+
+
+def describe(
+    *, name: str | None, data_dir: str | None, image_size: int | None, channels: int | None
+) -> Description:
+    """What `load` would read; works for absent sets too (TFDS knows their features).
+
+    Raises:
+      InputError: as `load`, except for what only the files could tell.
+    """
+    builder = _builder(name, data_dir)
+    spec = _spec(builder, image_size, channels)
+    lines = [f'{builder.info.full_name} (TFDS), {builder.data_path}']
+    if not builder.is_prepared():
+        return Description(
+            spec, False, (*lines, 'absent: training would download and prepare it there')
+        )
+    _check_format(builder)
+    train, evaluation = (builder.info.splits[split].num_examples for split in _split_names(builder))
+    num_bytes = (train + evaluation) * int(np.prod(spec.shape))
+    place = 'held in memory' if fits_in_memory(num_bytes) else 'decoded batch by batch'
+    on_disk, decoded = builder.info.dataset_size, f'{num_bytes / 2**20:,.0f} MiB'
+    lines.append(f'{train:,} training and {evaluation:,} evaluation images')
+    lines.append(f'{on_disk} on disk, {decoded} decoded, {place}')
+    return Description(spec, True, tuple(lines))
+
+
+def spec_of(
+    name: str, *, data_dir: str | None, image_size: int | None, channels: int | None
+) -> DataSpec:
+    """The spec that `load` would give, from what TFDS knows of the set; needs no files."""
+    return _spec(_builder(name, data_dir), image_size, channels)
+
+
+def _builder(name: str | None, data_dir: str | None):
+    """The TFDS builder of a set, or an InputError with the nearest names."""
+    import tensorflow_datasets as tfds
+
+    if not name:
+        raise InputError("data.name: name a TFDS set when data.source is 'tfds', such as 'cifar10'")
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError:
+        known = tfds.list_builders(with_community_datasets=False)
+        close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+        hint = f'did you mean {", ".join(close)}?' if close else f'TFDS knows {len(known)} others'
+        raise InputError(f'data.name: TFDS has no set {name!r}; {hint}') from None
+    except (ValueError, AssertionError, RuntimeError) as error:  # No such config or version.
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f'data.name: {name!r} is not a set that TFDS can build: {reason}'
+        ) from None
+
+
+def _fields(builder) -> _Fields:
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    kinds = features.items() if hasattr(features, 'items') else ()
+    pictures = [key for key, kind in kinds if isinstance(kind, tfds.features.Image)]
+    classes = [key for key, kind in kinds if isinstance(kind, tfds.features.ClassLabel)]
+    pictures = [key for key in pictures if features[key].np_dtype == np.uint8]
+    if not pictures:
+        raise InputError(f'data.name: the TFDS set {builder.name!r} has no 8-bit images')
+    image = 'image' if 'image' in pictures else pictures[0]
+    label = 'label' if 'label' in classes else (classes[0] if classes else None)
+    return _Fields(image, label, tuple(pictures))
+
+
+def _spec(builder, image_size: int | None, channels: int | None) -> DataSpec:
+    fields = _fields(builder)
+    height, width, stored_channels = builder.info.features[fields.image].shape
+    if image_size is not None:
+        height = width = image_size
+    elif height is None or width is None:
+        raise InputError(
+            f'data.image_size: the images of {builder.name!r} differ in size; give the side length '
+            'in pixels to which they are resized and cropped, such as 64'
+        )
+    if channels is None:
+        channels = 1 if stored_channels == 1 else 3
+    classes = builder.info.features[fields.label].num_classes if fields.label else None
+    return DataSpec((height, width, channels), levels=256, num_classes=classes)
+
+
+def _check_format(builder) -> None:
+    formats = [builder.info.file_format, *builder.info.alternative_file_formats]
+    if not any(kind.value in ('array_record', 'parquet') for kind in formats):
+        raise InputError(
+            f'data.data_dir: {builder.data_path} holds the set as {formats[0].value}, which only '
+            'TensorFlow reads; give another folder, and it will be prepared there as array_record'
+        )
+
+
+def _split_names(builder) -> tuple[str, str]:
+    splits = builder.info.splits
+    if 'train' not in splits:
+        raise InputError(
+            f'data.name: {builder.name!r} has no split train, only {", ".join(splits)}'
+        )
+    for name in ('test', 'validation'):
+        if name in splits:
+            return 'train', name
+    return 'train[:95%]', 'train[95%:]'
+
+
+def _lazy(builder, split: str, spec: DataSpec, image_size: int | None) -> Images:
+    """A split that reads and decodes the examples it is asked for."""
+    import tensorflow_datasets as tfds
+    from PIL import Image
+
+    fields = _fields(builder)
+    # Pillow decodes below; TFDS would decode with OpenCV where that happens to be installed.
+    skip = {key: tfds.decode.SkipDecoding() for key in fields.pictures}
+    source = builder.as_data_source(split=split, decoders=skip)
+
+    def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
+        records = source.__getitems__([int(i) for i in indices])
+        encoded = (Image.open(io.BytesIO(record[fields.image])) for record in records)
+        arrays = {'image': np.stack([fit_image(e, image_size, spec.shape[-1]) for e in encoded])}
+        if fields.label:
+            arrays['label'] = np.array([record[fields.label] for record in records], np.int32)
+        return arrays
+
+    return Images(len(source), fetch, threads=8)
+
+
+def _decoded(images: Images, title: str) -> dict[str, np.ndarray]:
+    """Every example of a lazy split, as arrays."""
+    numbers = np.arange(images.num_examples)
+    chunks = [numbers[i : i + _CHUNK] for i in range(0, len(numbers), _CHUNK)]
+    parts = list(read_all(images.fetch, chunks, f'reading {title}'))
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _prepare(name: str, builder) -> None:
+    """Downloads and prepares a set in a process of its own, whose progress goes to the terminal."""
+    root = builder.data_dir_root
+    command = [sys.executable, '-m', 'gen_jax.data.prepare', f'--name={name}', f'--data_dir={root}']
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if result.returncode == 0 or _builder(name, str(root)).is_prepared():  # By another process.
+        return
+    reason = (result.stdout.strip().splitlines() or ['it ended without giving a reason'])[-1]
+    raise InputError(
+        f'data.name: {name!r} is not in {root} and cannot be prepared there: {reason}; or copy its '
+        f'folder of array_record files to {builder.data_path}, or set data.data_dir to where it is'
+    )

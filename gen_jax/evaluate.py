@@ -1,0 +1,108 @@
+"""`--mode=evaluate`: held-out numbers of a trained model, each with what it is."""
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from gen_jax import parallel
+from gen_jax import workdir as workdirs
+from gen_jax.checkpoint import restore_for_use
+from gen_jax.data.dataset import Split, evaluation_batches
+from gen_jax.run import Run, assemble, load_data
+from gen_jax.state import TrainState, sampling_params
+from gen_jax.writers import Display, write_json
+
+
+def evaluate(config, workdir: Path) -> dict[str, dict]:
+    """Evaluates the newest checkpoint of `workdir` and writes `evaluation.json`.
+
+    Returns:
+      `{name: {value, stderr, n, estimator, ...}}`, over the whole evaluation split, or the first
+      `evaluate.num_batches` batches of it.
+
+    Raises:
+      InputError: bad config, no readable checkpoint, or missing data.
+    """
+    workdirs.check(workdir, config)
+    run = assemble(config)
+    state = restore_for_use(run.template, workdir)
+    dataset = load_data(config)
+    options = config.evaluate.options.to_dict()
+    started = time.perf_counter()
+    measure = make_evaluation(run, dataset.evaluation, config, options)
+    results = measure(state, show_progress=True)
+    common = {
+        'split': 'evaluation',
+        'step': int(state.step),
+        'ema_decay': config.ema.decay,
+        'seed': config.seed,
+        'options': options,
+        'data_fingerprint': dataset.fingerprint,
+        'commit': workdirs.commit(),
+        'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+        'seconds': round(time.perf_counter() - started, 3),
+    }
+    records = {name: {**result, **common} for name, result in results.items()}
+    if jax.process_index() == 0:
+        write_json(workdir / 'evaluation.json', records)
+        for name, record in records.items():
+            print(
+                f'{name} = {record["value"]:.5g} +- {record["stderr"]:.2g} '
+                f'(n = {record["n"]}; {record["estimator"]})'
+            )
+    return records
+
+
+def make_evaluation(
+    run: Run, split: Split, config, options: dict | None = None
+) -> Callable[..., dict[str, dict]]:
+    """A function `(state) -> {name: {value, stderr, n, estimator}}`, compiled once.
+
+    Values are means over examples, in float64; the standard error is that of the mean. Without
+    `options` the method's own defaults hold, which are the quick ones.
+    """
+    compute = run.parallel.jit(
+        functools.partial(run.method.evaluate, **(options or {})),
+        out_shardings=run.parallel.replicated,
+    )
+    size = config.evaluate.batch_size
+    total = -(-split.num_examples // size)
+    total = min(total, config.evaluate.num_batches or total)
+
+    def measure(state: TrainState, show_progress: bool = False) -> dict[str, dict]:
+        batches = evaluation_batches(
+            split,
+            batch_size=size,
+            num_batches=config.evaluate.num_batches,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        params, columns, n = sampling_params(state), {}, 0
+        with Display(total, unit='batches/s', hidden=not show_progress) as display:
+            for number, batch in enumerate(batches):
+                key = jax.random.fold_in(jax.random.key(config.seed), number)
+                real = min(size, split.num_examples - n)
+                # The mask marks a tail of padding, so the real rows are the first ones.
+                placed = parallel.place(run.parallel, batch)
+                values = jax.device_get(compute(params, state.model_state, placed, key))
+                for name, column in values.items():
+                    columns.setdefault(name, []).append(np.float64(column[:real]))
+                n += real
+                display.report(number + 1, {})
+        return {name: _summary(np.concatenate(c), run, name) for name, c in columns.items()}
+
+    return measure
+
+
+def _summary(values: np.ndarray, run: Run, name: str) -> dict:
+    n = len(values)
+    return {
+        'value': float(values.mean()),
+        'stderr': float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
+        'n': n,
+        'estimator': run.method.estimators[name],
+    }

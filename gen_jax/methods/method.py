@@ -1,0 +1,52 @@
+"""The one idea: a generative method is a value, a few pure functions in a NamedTuple.
+
+One trainer trains them all and never asks which family it holds. In each step it runs the phases
+in order; a phase has the gradient of its loss with respect to `params[player]` alone, and that
+player's optimizer applies it. A player that no phase names is frozen: it has no optimizer state,
+yet it is in every checkpoint.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from gen_jax.types import Array, Batch, Key, Tree
+
+# (params, state, batch, key) -> (scalar, (model_state, {name: scalar})).
+# `params` holds every player; `state` is the whole TrainState, for its `step`, `ema_params` and
+# `model_state`. The returned `model_state` keeps its structure, and its leaves are floats.
+LossFn = Callable[[Mapping[str, Tree], Any, Batch, Key], tuple[Array, tuple[Tree, dict]]]
+
+
+class Phase(NamedTuple):
+    """One player's turn in a step."""
+
+    player: str
+    loss: LossFn
+    every: int = 1  # runs on the steps divisible by this (lazy regularization)
+
+
+class Method(NamedTuple):
+    """A generative method.
+
+    init: `(key, batch) -> (params: {player: tree}, model_state: dict)`.
+    phases: run in order, once per step.
+    sample: `(params, model_state, key, num, *, cond=None, **options) -> x`, `[num, ...]` of the
+      data's spec; `num` and the options are static.
+    evaluate: `(params, model_state, batch, key, **options) -> {name: [B]}`, one value per example.
+    estimators: what each of evaluate's values is: 'exact', 'upper bound ...' or 'estimate ...'.
+    averaged: the players that keep an exponential moving average of their parameters.
+    num_classes: the labels that `sample` takes as `cond`; None if it takes none.
+    """
+
+    init: Callable[[Key, Batch], tuple[dict, dict]]
+    phases: tuple[Phase, ...]
+    sample: Callable[..., Array]
+    evaluate: Callable[..., dict]
+    estimators: Mapping[str, str]
+    averaged: tuple[str, ...]
+    num_classes: int | None = None
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The players that some phase trains, in order of first appearance."""
+        return tuple(dict.fromkeys(phase.player for phase in self.phases))

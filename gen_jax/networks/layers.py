@@ -1,0 +1,158 @@
+"""Layers of the convolutional networks, and the forms of them that are fast on a CPU.
+
+Images are `[B, H, W, C]`, kernels `[kernel height, kernel width, C in, C out]`. Parameters are
+float32; `dtype` is what a layer computes in, None meaning its input's own. Statistics and softmax
+are float32 whatever `dtype` says.
+
+On GPU and TPU a convolution is `lax.conv_general_dilated`. XLA's CPU backend is good at some
+convolutions only, so there `conv` takes the ones it is bad at as matrix products; each form equals
+the plain one within float error.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from gen_jax.types import Array
+
+# Ho et al. 2020 draw every kernel from U(-a, a), a^2 = 3 / mean(fan in, fan out) ...
+kernel_init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
+# ... but those that end a residual branch or the network, which start at (almost) nothing.
+zero_init = nn.initializers.zeros_init()
+
+
+def plain_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+    """The convolution as XLA has it: x `[B, H, W, C]`, 'SAME' padding, no bias.
+
+    With stride 2 and an even size, 'SAME' pads below and to the right only, as TensorFlow does
+    and as the published DDPM networks were trained.
+    """
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+
+
+def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+    """`plain_conv`, in the form that suits the backend."""
+    if jax.default_backend() != 'cpu':
+        return plain_conv(x, kernel, stride)
+    size, _, inputs, _ = kernel.shape
+    if size == 1 and stride == 1:
+        return x @ kernel[0, 0]
+    if stride > 1 or inputs < 8:
+        return patches_conv(x, kernel, stride)
+    return plain_conv(x, kernel, stride)
+
+
+def patches_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+    """`plain_conv` as one matrix product with the patches under the kernel ('im2col').
+
+    XLA's CPU backend runs the gradients of strided convolutions in naive loops, and feeds its
+    matrix unit badly where there are few input channels.
+    """
+    size, outputs = kernel.shape[0], kernel.shape[-1]
+    height, width = (-(-n // stride) for n in x.shape[1:3])
+    blocks = stride_to_channels(x, size, stride)
+    channels = x.shape[-1]
+    patches = []
+    for row in range(size):
+        for column in range(size):
+            # Tap (row, column) reads phase (row % stride, column % stride) of a block.
+            i, j = row // stride, column // stride
+            phase = row % stride * stride + column % stride
+            start = phase * channels
+            patches.append(blocks[:, i : i + height, j : j + width, start : start + channels])
+    return jnp.concatenate(patches, -1) @ kernel.reshape(-1, outputs)
+
+
+def stride_to_channels(x: Array, size: int, stride: int) -> Array:
+    """Pads x as 'SAME' does and folds each stride x stride square into channels.
+
+    The taps of a strided convolution are then contiguous slices.
+    """
+    pads, blocks = [(0, 0)], []
+    for n in x.shape[1:3]:
+        outputs = -(-n // stride)
+        reach = outputs + (size - 1) // stride  # blocks that the last output reads
+        low = max((outputs - 1) * stride + size - n, 0) // 2
+        pads.append((low, reach * stride - n - low))
+        blocks.append(reach)
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(*pad, 0) for pad in [*pads, (0, 0)]])
+    if stride == 1:
+        return x
+    batch, channels = x.shape[0], x.shape[-1]
+    x = x.reshape(batch, blocks[0], stride, blocks[1], stride, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, *blocks, stride * stride * channels)
+
+
+class Conv(nn.Module):
+    """A size x size convolution with bias, 'SAME' padding: `[B, H, W, C]` to `[B, H/s, W/s, F]`."""
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    zero: bool = False
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param('kernel', zero_init if self.zero else kernel_init, shape)
+        bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
+        dtype = self.dtype or x.dtype
+        return conv(x.astype(dtype), kernel.astype(dtype), self.stride) + bias.astype(dtype)
+
+
+class GroupNorm(nn.Module):
+    """Group normalization (Wu & He 2018) of x `[B, ..., C]`, statistics over all but B and groups.
+
+    One pass over x gives the sums of x and x^2 of each channel; what remains is one scale and one
+    shift for each example and channel.
+    """
+
+    num_groups: int
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        channels = x.shape[-1]
+        scale = self.param('scale', nn.initializers.ones_init(), (channels,))
+        bias = self.param('bias', nn.initializers.zeros_init(), (channels,))
+        inner = tuple(range(1, x.ndim - 1))
+        wide = x.astype(jnp.float32)
+        count = x.size // (x.shape[0] * self.num_groups)
+
+        def over_group(sums: Array) -> Array:
+            grouped = sums.reshape(-1, self.num_groups, channels // self.num_groups)
+            mean = grouped.sum(-1, keepdims=True) / count
+            return jnp.broadcast_to(mean, grouped.shape).reshape(sums.shape)
+
+        mean = over_group(wide.sum(inner))
+        variance = jnp.maximum(over_group((wide * wide).sum(inner)) - mean * mean, 0)
+        gain = lax.rsqrt(variance + self.epsilon) * scale
+        shift = bias - mean * gain
+        shape = (x.shape[0], *(1 for _ in inner), channels)
+        return (wide * gain.reshape(shape) + shift.reshape(shape)).astype(x.dtype)
+
+
+def timestep_embedding(t: Array, features: int, time_scale: float = 1000.0) -> Array:
+    """Sinusoids of time (Vaswani et al. 2017, as Ho et al. 2020 use them): `[B]` to `[B, features]`.
+
+        [sin(s t w_0), ..., cos(s t w_0), ...],   w_i = 10000^(-i / (features / 2 - 1))
+
+    t is in [0, 1]; `time_scale` s brings it to the 1000 steps that the frequencies were made for.
+    """
+    half = features // 2
+    frequencies = jnp.exp(-math.log(10_000) / (half - 1) * jnp.arange(half, dtype=jnp.float32))
+    angles = time_scale * t.astype(jnp.float32)[:, None] * frequencies
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+
+
+def upsample(x: Array, height: int, width: int) -> Array:
+    """Doubles x `[B, H, W, C]` by repeating pixels, then crops to height x width (odd sizes)."""
+    batch, h, w, channels = x.shape
+    doubled = jnp.broadcast_to(x[:, :, None, :, None], (batch, h, 2, w, 2, channels))
+    return doubled.reshape(batch, 2 * h, 2 * w, channels)[:, :height, :width]

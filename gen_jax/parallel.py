@@ -1,0 +1,169 @@
+"""Devices: where the state and the batch live, and how one pure step runs on all of them.
+
+Two strategies serve the same step (see `step.py`):
+
+    jit    a mesh with axes data x fsdp x tensor. The batch is split over data and fsdp; parameters,
+           optimizer state and averages are split over fsdp and tensor, leaf by leaf. The numbers
+           are those of one device, up to the order of summation.
+    pmap   every device holds the whole state and takes its part of the batch; the step averages
+           over the axis 'data'. Noise is drawn for each device, so it depends on their number.
+
+Samples and evaluations run under jit for both. This is the only file that says pmap.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from gen_jax import runtime
+from gen_jax.errors import InputError
+from gen_jax.types import Batch, Tree
+
+AXES = ('data', 'fsdp', 'tensor')
+BATCH_AXES = ('data', 'fsdp')
+AXIS = 'data'  # the mapped axis under pmap
+
+# Splitting a leaf smaller than this costs more in messages than it saves in memory.
+MIN_SPLIT_ELEMENTS = 1024
+
+
+class Parallel(NamedTuple):
+    """A strategy ('jit' or 'pmap') and the mesh of devices that it runs on."""
+
+    strategy: str
+    mesh: Mesh
+
+    @property
+    def batch_devices(self) -> int:
+        """How many parts a batch is split into."""
+        return math.prod(self.mesh.shape[axis] for axis in BATCH_AXES)
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """On every device, whole."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    @property
+    def batch_sharding(self) -> NamedSharding:
+        """Split along the leading axis."""
+        return NamedSharding(self.mesh, PartitionSpec(BATCH_AXES))
+
+    @property
+    def jit(self) -> Callable:
+        """`jax.jit` with the compiler options of these devices."""
+        platform = self.mesh.devices.flat[0].platform
+        return functools.partial(jax.jit, compiler_options=runtime.compiler_options(platform))
+
+
+def lay_out(
+    strategy: str = 'jit', *, data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None
+) -> Parallel:
+    """Arranges the devices in a mesh; the one axis of size -1 takes the rest.
+
+    Raises:
+      InputError: an unknown strategy, or axes whose product is not the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    if strategy not in ('jit', 'pmap'):
+        raise InputError(f"parallel.strategy: {strategy!r} is neither 'jit' nor 'pmap'")
+    if strategy == 'pmap' and (fsdp, tensor) != (1, 1):
+        raise InputError(
+            f'parallel.fsdp, parallel.tensor: {fsdp}, {tensor}; pmap replicates, so both must be '
+            "1; set parallel.strategy to 'jit' to split parameters"
+        )
+    sizes = [data, fsdp, tensor]
+    known = math.prod(size for size in sizes if size != -1)
+    if sizes.count(-1) == 1 and known > 0:
+        sizes = [len(devices) // known if size == -1 else size for size in sizes]
+    if min(sizes) < 1 or math.prod(sizes) != len(devices):
+        raise InputError(
+            f'parallel.data, parallel.fsdp, parallel.tensor: {data} x {fsdp} x {tensor} must make '
+            f'{len(devices)}, the number of devices; one of them may be -1, for the rest'
+        )
+    kinds = (jax.sharding.AxisType.Auto,) * len(AXES)
+    return Parallel(strategy, jax.make_mesh(sizes, AXES, axis_types=kinds, devices=devices))
+
+
+def check_batch_size(parallel: Parallel, batch_size: int, field: str) -> None:
+    """Raises InputError where a global batch cannot be split evenly over the devices."""
+    parts = parallel.batch_devices
+    if batch_size < 1 or batch_size % parts:
+        raise InputError(
+            f'{field}: {batch_size} examples cannot be split over {parts} device(s); '
+            f'use a multiple of {parts}'
+        )
+
+
+def state_shardings(parallel: Parallel, abstract_state: Tree) -> Tree:
+    """Where each leaf lives: its largest axis that divides evenly is split over fsdp, and the last
+    other axis that does is split over tensor; small leaves are replicated."""
+
+    def sharding(leaf):
+        spec = [None] * len(leaf.shape)
+        small = leaf.size < MIN_SPLIT_ELEMENTS or jax.dtypes.issubdtype(
+            leaf.dtype, jax.dtypes.prng_key
+        )
+        by_size = sorted(range(len(spec)), key=lambda axis: leaf.shape[axis], reverse=True)
+        last_first = range(len(spec) - 1, -1, -1)
+        for name, order in (('fsdp', by_size), ('tensor', last_first)):
+            parts = parallel.mesh.shape[name]
+            free = [a for a in order if spec[a] is None and leaf.shape[a] % parts == 0]
+            if parts > 1 and free and not small:
+                spec[free[0]] = name
+        return NamedSharding(parallel.mesh, PartitionSpec(*spec))
+
+    return jax.tree.map(sharding, abstract_state)
+
+
+def place(parallel: Parallel, batch: Mapping[str, np.ndarray]) -> Batch:
+    """This process's rows of a batch, as global arrays split over the mesh."""
+    make = functools.partial(jax.make_array_from_process_local_data, parallel.batch_sharding)
+    return {name: make(rows) for name, rows in batch.items()}
+
+
+def place_for_step(parallel: Parallel, batch: Mapping[str, np.ndarray]) -> Batch:
+    """The same, in the form that the compiled step of this strategy takes."""
+    if parallel.strategy == 'jit':
+        return place(parallel, batch)
+    local = jax.local_device_count()
+    return {name: rows.reshape(local, -1, *rows.shape[1:]) for name, rows in batch.items()}
+
+
+def abstract_for_step(parallel: Parallel, batch: Tree) -> Tree:
+    """Shapes of a global batch, in the form that the compiled step of this strategy takes."""
+    if parallel.strategy == 'jit':
+        return batch
+    n = parallel.batch_devices
+
+    def split(rows):
+        return jax.ShapeDtypeStruct((n, rows.shape[0] // n, *rows.shape[1:]), rows.dtype)
+
+    return jax.tree.map(split, batch)
+
+
+def compile_step(parallel: Parallel, step: Callable, shardings: Tree) -> Callable:
+    """`step(state, batch, axis_name=...) -> (state, metrics)`, on all devices.
+
+    The state is donated: its memory is reused for the one returned.
+    """
+    if parallel.strategy == 'pmap':
+        # The state has no device axis: it goes in whole, and comes out averaged and whole.
+        return jax.pmap(
+            functools.partial(step, axis_name=AXIS),
+            axis_name=AXIS,
+            in_axes=(None, 0),
+            out_axes=(None, None),
+            devices=list(parallel.mesh.devices.flat),
+            donate_argnums=(0,),
+        )
+    return parallel.jit(
+        step,
+        in_shardings=(shardings, parallel.batch_sharding),
+        out_shardings=(shardings, parallel.replicated),
+        donate_argnums=(0,),
+    )

@@ -1,0 +1,84 @@
+"""`--mode=plan`: what a run would be, found by compiling it on shapes alone.
+
+Nothing is read, trained or written: the same step is lowered and compiled for this machine's
+devices, and the compiler is asked for its operations and its memory.
+"""
+
+import functools
+import time
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from gen_jax import parallel
+from gen_jax.run import abstract_batch, assemble, data_options, modality
+from gen_jax.step import train_step
+
+
+def plan(config) -> dict:
+    """Prints and returns the plan of a run.
+
+    Returns:
+      `parameters` by player; `flops_per_step` of the global batch, counted before the compiler
+      rewrites anything; `peak_bytes` on each device (state, batch and work space); and
+      `compile_seconds`.
+
+    Raises:
+      InputError: bad config.
+    """
+    run = assemble(config)
+    batch = parallel.abstract_for_step(
+        run.parallel, abstract_batch(run.spec, config.data.batch_size)
+    )
+    step = functools.partial(
+        train_step, method=run.method, optimizers=run.optimizers, ema_decay=config.ema.decay
+    )
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, run.template)
+    lowered = parallel.compile_step(run.parallel, step, shardings).lower(run.template, batch)
+    started = time.perf_counter()
+    compiled = lowered.compile()
+    seconds = time.perf_counter() - started
+    memory = compiled.memory_analysis()
+    facts = {
+        'parameters': {player: count(tree) for player, tree in run.template.params.items()},
+        'flops_per_step': (lowered.cost_analysis() or {}).get('flops'),
+        'peak_bytes': peak_bytes(memory),
+        'compile_seconds': seconds,
+    }
+    show(config, facts, run.parallel)
+    return facts
+
+
+def count(tree) -> int:
+    """How many numbers a tree of arrays holds."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def peak_bytes(memory) -> int:
+    """Bytes on one device at the fullest: arguments, results and work space; shared once."""
+    return (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
+
+
+def show(config, facts: dict, layout: parallel.Parallel) -> None:
+    """Prints the facts as a table, and what data would be read."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for player, number in facts['parameters'].items():
+        table.add_row(f'parameters of {player}', f'{number:,}')
+    flops = facts['flops_per_step']
+    table.add_row('batch', f'{config.data.batch_size} examples')
+    table.add_row('operations per step', f'{flops / 1e9:,.1f} GFLOP' if flops else 'not counted')
+    table.add_row('peak memory per device', f'{facts["peak_bytes"] / 2**20:,.0f} MiB')
+    table.add_row('compile time', f'{facts["compile_seconds"]:.1f} s')
+    devices = layout.mesh.devices
+    table.add_row('devices', f'{devices.size} x {devices.flat[0].device_kind}, {layout.strategy}')
+    table.add_row('steps', f'{config.train.num_steps:,}')
+    for line in modality(config).describe(**data_options(config)).lines:
+        table.add_row('data', line)
+    Console(soft_wrap=True).print(table)

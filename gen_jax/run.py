@@ -1,0 +1,134 @@
+"""A run: what a config becomes before any data is read, shared by every mode.
+
+config ──► data description ──► spec ──► method, optimizers ──► the state's shapes and places
+"""
+
+import functools
+import importlib
+from types import ModuleType
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from gen_jax import build, parallel
+from gen_jax.data.dataset import Dataset
+from gen_jax.errors import InputError
+from gen_jax.methods.method import Method
+from gen_jax.optim import optimizer
+from gen_jax.parallel import Parallel
+from gen_jax.state import TrainState, init_state
+from gen_jax.types import Batch, DataSpec
+
+# Fields of the data section that say how it is used rather than what is loaded.
+_NOT_LOADED = ('modality', 'batch_size')
+# Arguments of a method's functions that are no options.
+GIVEN_TO_SAMPLE = ('params', 'model_state', 'key', 'num', 'cond')
+GIVEN_TO_EVALUATE = ('params', 'model_state', 'batch', 'key')
+
+
+class Run(NamedTuple):
+    """Everything but the data and the weights."""
+
+    parallel: Parallel
+    spec: DataSpec
+    method: Method
+    optimizers: dict[str, optax.GradientTransformation]
+    template: TrainState  # ShapeDtypeStructs with shardings
+
+
+def assemble(config) -> Run:
+    """Builds and checks everything that the config names, without reading data or computing.
+
+    Raises:
+      InputError: naming the first field that is wrong.
+    """
+    check_values(config)
+    layout = parallel.lay_out(**config.parallel)
+    parallel.check_batch_size(layout, config.data.batch_size, 'data.batch_size')
+    parallel.check_batch_size(layout, config.evaluate.batch_size, 'evaluate.batch_size')
+    spec = modality(config).describe(**data_options(config)).spec
+    method = build.method(config, spec)
+    build.check_keywords(
+        method.sample, config.sample.options, 'sample.options', hidden=GIVEN_TO_SAMPLE
+    )
+    build.check_keywords(
+        method.evaluate, config.evaluate.options, 'evaluate.options', hidden=GIVEN_TO_EVALUATE
+    )
+    optimizers = {
+        player: build.call(optimizer, section.to_dict(), f'optim.{player}', field=f'optim.{player}')
+        for player, section in config.optim.items()
+    }
+    initialize = functools.partial(
+        init_state, method, optimizers, config.seed, abstract_batch(spec, layout.batch_devices)
+    )
+    template = jax.eval_shape(initialize)
+    template = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        template,
+        parallel.state_shardings(layout, template),
+    )
+    return Run(layout, spec, method, optimizers, template)
+
+
+def initialize(run: Run, seed: int) -> TrainState:
+    """The state at step 0, made in place: never whole on one device."""
+    batch = abstract_batch(run.spec, run.parallel.batch_devices)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), batch)
+    make = functools.partial(init_state, run.method, run.optimizers)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, run.template)
+    return run.parallel.jit(make, out_shardings=shardings)(seed, zeros)
+
+
+def abstract_batch(spec: DataSpec, size: int) -> Batch:
+    """Shapes and types of a batch of `size` examples."""
+    batch = {'x': jax.ShapeDtypeStruct((size, *spec.shape), np.dtype(spec.dtype))}
+    if spec.num_classes is not None:
+        batch['label'] = jax.ShapeDtypeStruct((size,), np.int32)
+    return batch
+
+
+def modality(config) -> ModuleType:
+    """The module of the config's kind of data; see `data/dataset.py` for what it has."""
+    build.find('data', f'{config.data.modality}.load', 'data.modality')
+    return importlib.import_module(f'gen_jax.data.{config.data.modality}')
+
+
+def data_options(config) -> dict:
+    """The keyword arguments for the modality's `load` and `describe`.
+
+    Raises:
+      InputError: a field of the data section that they do not take.
+    """
+    options = {k: v for k, v in config.data.items() if k not in _NOT_LOADED}
+    build.check_keywords(modality(config).load, options, 'data')
+    return options
+
+
+def load_data(config) -> Dataset:
+    """Reads the config's data; downloads and prepares it where it is absent.
+
+    Raises:
+      InputError: the data is missing and cannot be had, or cannot be read.
+    """
+    return modality(config).load(**data_options(config))
+
+
+def check_values(config) -> None:
+    """Raises InputError for a number that no run could use."""
+    positive = {
+        'data.batch_size': config.data.batch_size,
+        **{f'train.{name}': value for name, value in config.train.items()},
+        'evaluate.batch_size': config.evaluate.batch_size,
+        'evaluate.num_batches': config.evaluate.num_batches,
+        'sample.num': config.sample.num,
+        'sample.batch_size': config.sample.batch_size,
+    }
+    for field, value in positive.items():
+        if value is not None and value < 1:
+            raise InputError(f'{field}: {value} must be at least 1')
+    if not 0 <= config.ema.decay < 1:
+        raise InputError(f'ema.decay: {config.ema.decay} must be from 0 (no average) to below 1')
+    if config.seed < 0:
+        raise InputError(f'seed: {config.seed} must be at least 0')

@@ -1,0 +1,91 @@
+"""How the process starts: the one place that touches the allocator, the compiler and log levels.
+
+`start()` is called once by every mode, before JAX first touches a device:
+
+1. glibc keeps freed memory. XLA's CPU backend allocates its work space on every call; by default
+   glibc gives large blocks back to the kernel when they are freed, so each call pays thousands of
+   page faults for memory it had a moment ago.
+2. Compiled programs are kept on disk, so that a second run of the same program starts at once.
+3. The checkpoint library says what went wrong, and no more.
+
+`compiler_options(platform)` is what to hand to `jax.jit` on that platform.
+"""
+
+import ctypes
+import functools
+import os
+import platform as host
+from pathlib import Path
+
+import absl.logging
+import jax
+import jax.numpy as jnp
+
+# mallopt(3): parameter -> value. The parameters' numbers are part of glibc's binary interface.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
+_KEEP_FREED_MEMORY = {
+    _M_MMAP_MAX: 0,  # large blocks come from the heap, not from a mapping of their own ...
+    _M_TRIM_THRESHOLD: -1,  # ... and the free end of the heap is never handed back
+    _M_ARENA_MAX: 1,  # every thread reuses the same heap
+    _M_TOP_PAD: 256 * 2**20,  # grow rarely: 256 MiB at a time
+}
+
+# XLA's CPU backend can give dots and reductions to YNNPACK, and does so for convolutions and chains
+# of elementwise operations too unless told otherwise. Its reductions are several times faster than
+# XLA's own; its small convolutions run on one thread. So: dots and reductions only.
+_YNN_OPTION = {
+    'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE'
+}
+
+
+def start() -> None:
+    """Applies the start-up settings; safe to call twice, and on any operating system.
+
+    Call it before the first JAX computation: what the backend has already allocated or compiled
+    is not changed. A setting that this machine does not offer is left out silently, for it
+    changes speed and never results.
+    """
+    _keep_freed_memory()
+    _keep_compiled_programs()
+    # Orbax reports dozens of steps for each save at INFO level, JAX each backend it does not find.
+    absl.logging.set_verbosity(absl.logging.WARNING)
+
+
+def _keep_freed_memory() -> bool:
+    """Sets glibc's allocator to keep what is freed; False where the C library is another one."""
+    if host.libc_ver()[0] != 'glibc':
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return all([mallopt(parameter, value) for parameter, value in _KEEP_FREED_MEMORY.items()])
+
+
+def _keep_compiled_programs() -> None:
+    """Points JAX's persistent compile cache at the user's cache folder, if it can be written."""
+    if jax.config.jax_compilation_cache_dir is None:
+        caches = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+        folder = caches / 'gen_jax' / 'compile'
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return
+        if not os.access(folder, os.W_OK):
+            return
+        jax.config.update('jax_compilation_cache_dir', str(folder))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+
+
+@functools.cache
+def compiler_options(platform: str) -> dict[str, str]:
+    """Options for `jax.jit(..., compiler_options=...)` on `platform` ('cpu', 'gpu' or 'tpu').
+
+    The option used on CPUs is of recent versions of jaxlib, which refuse an unknown one at compile
+    time. So it is tried once, on a program of one addition; where it is refused the answer is {}.
+    """
+    if platform != 'cpu':
+        return {}
+    try:
+        with jax.default_device(jax.local_devices(backend='cpu')[0]):
+            jax.jit(lambda x: x + 1, compiler_options=_YNN_OPTION)(jnp.zeros(()))
+    except RuntimeError:  # jax.errors.JaxRuntimeError, or no CPU backend
+        return {}
+    return dict(_YNN_OPTION)

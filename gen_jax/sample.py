@@ -1,0 +1,156 @@
+"""`--mode=sample`: draws from a trained model, as arrays and as something to look at."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen_jax import build
+from gen_jax import workdir as workdirs
+from gen_jax.checkpoint import restore_for_use
+from gen_jax.errors import InputError
+from gen_jax.run import GIVEN_TO_SAMPLE, Run, assemble, modality
+from gen_jax.state import TrainState, sampling_params
+from gen_jax.types import Key
+from gen_jax.writers import Display
+
+
+def sample(
+    config,
+    workdir: Path,
+    *,
+    num: int | None = None,
+    seed: int = 0,
+    out: str | None = None,
+    label: int | None = None,
+    steps: int | None = None,
+) -> list[Path]:
+    """Draws from the averaged weights of the newest checkpoint of `workdir`.
+
+    Args:
+      config: the run's config; `sample.options` go to the method.
+      workdir: the run's folder.
+      num: how many; None for `sample.num`.
+      seed: of the draw.
+      out: a file, `.npz` (array `x`, and `label` where there is one) or the artifact's own kind
+        (`.png` for images); None writes both under the workdir's `samples/`.
+      label: the class of all samples, for a class-conditional model; None takes them in turn.
+      steps: overrides `sample.options.num_steps`.
+
+    Returns:
+      The files written.
+
+    Raises:
+      InputError: bad config or flags, or no readable checkpoint.
+    """
+    num = config.sample.num if num is None else num
+    if num < 1:
+        raise InputError(f'--num: {num} must be at least 1')
+    if seed < 0:
+        raise InputError(f'--seed: {seed} must be at least 0')
+    workdirs.check(workdir, config)
+    run = assemble(config)
+    data = modality(config)
+    stem, suffixes = _destination(out, workdir, num, seed, label, data.SUFFIX)
+    labels = labels_for(run, num, label)
+    options = config.sample.options.to_dict()
+    if steps is not None:
+        build.check_keywords(
+            run.method.sample, {'num_steps': steps}, '--steps', hidden=GIVEN_TO_SAMPLE
+        )
+        options['num_steps'] = steps
+    draw = make_sampler(run, min(config.sample.batch_size, num), options)
+    state = restore_for_use(run.template, workdir)
+    x = data.decode(draw(state, jax.random.key(seed), num, labels, show_progress=True), run.spec)
+    arrays = {'x': x} if labels is None else {'x': x, 'label': labels}
+    written = [_write(stem, suffix, arrays, data) for suffix in suffixes]
+    for path in written:
+        print(path)
+    return written
+
+
+def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.ndarray]:
+    """A function `(state, key, num, labels) -> x`, `[num, ...]`, compiled once for `batch_size`.
+
+    Raises:
+      InputError: options that the method refuses; found now, not after hours of training.
+    """
+    draw = run.parallel.jit(
+        functools.partial(run.method.sample, num=batch_size, **options),
+        out_shardings=run.parallel.replicated,
+    )
+    cond = None
+    if run.method.num_classes is not None:
+        cond = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    abstract = run.template
+    jax.eval_shape(draw, sampling_params(abstract), abstract.model_state, abstract.key, cond=cond)
+
+    def sampler(
+        state: TrainState,
+        key: Key,
+        num: int,
+        labels: np.ndarray | None = None,
+        show_progress: bool = False,
+    ) -> np.ndarray:
+        params, parts = sampling_params(state), []
+        num_batches = -(-num // batch_size)
+        with Display(num_batches, unit='batches/s', hidden=not show_progress) as display:
+            for number in range(num_batches):
+                cond = None
+                if labels is not None:
+                    # Every batch has the compiled size; what is too much is cut off at the end.
+                    rows = np.arange(number * batch_size, (number + 1) * batch_size)
+                    cond = jnp.asarray(labels[rows % num])
+                batch_key = jax.random.fold_in(key, number)
+                parts.append(jax.device_get(draw(params, state.model_state, batch_key, cond=cond)))
+                display.report(number + 1, {})
+        return np.concatenate(parts)[:num]
+
+    return sampler
+
+
+def labels_for(run: Run, num: int, label: int | None = None) -> np.ndarray | None:
+    """The labels of `num` samples: all `label`, or the classes in turn; None without classes.
+
+    Raises:
+      InputError: a label that the model does not have.
+    """
+    classes = run.method.num_classes
+    if classes is None:
+        if label is not None:
+            raise InputError('--label: this model was trained without labels')
+        return None
+    if label is None:
+        return np.arange(num, dtype=np.int32) % classes
+    if not 0 <= label < classes:
+        raise InputError(f'--label: {label} must be from 0 to {classes - 1}')
+    return np.full(num, label, np.int32)
+
+
+def _destination(out, workdir, num, seed, label, suffix) -> tuple[Path, tuple[str, ...]]:
+    """The file name without its suffix, and the suffixes to write."""
+    if out is None:
+        which = '' if label is None else f'_label{label}'
+        return workdir / 'samples' / f'num{num}_seed{seed}{which}', (suffix, '.npz')
+    path = Path(out)
+    if path.suffix not in ('.npz', suffix):
+        raise InputError(f'--out: {out} must end in .npz or {suffix}')
+    if not path.absolute().parent.is_dir():
+        raise InputError(f'--out: there is no folder {path.absolute().parent}')
+    return path.with_suffix(''), (path.suffix,)
+
+
+def _write(stem: Path, suffix: str, arrays: dict[str, np.ndarray], data) -> Path:
+    stem.parent.mkdir(exist_ok=True)
+    if suffix != '.npz':
+        return data.write(arrays['x'], stem)
+    path = stem.with_name(stem.name + suffix)
+    partial = path.with_name(path.name + '.partial')
+    with partial.open('wb') as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(partial, path)
+    return path

@@ -1,0 +1,120 @@
+"""`--mode=train`: the loop, for every method.
+
+    Setup · Data · State · Compile · Loop · Finish
+
+Any run may be killed at any instant. What counts is on disk: a checkpoint is the whole state, its
+step is the position in the data, and what was written after it is dropped and written again.
+"""
+
+import functools
+from pathlib import Path
+
+import jax
+
+from gen_jax import parallel
+from gen_jax import workdir as workdirs
+from gen_jax.checkpoint import Checkpoints
+from gen_jax.data.dataset import training_batches
+from gen_jax.evaluate import make_evaluation
+from gen_jax.plan import count
+from gen_jax.run import assemble, initialize, load_data, modality
+from gen_jax.sample import labels_for, make_sampler
+from gen_jax.state import TrainState
+from gen_jax.step import train_step
+from gen_jax.writers import Display, Report
+
+
+def train(config, workdir: Path) -> TrainState:
+    """Trains to `train.num_steps`, from the newest checkpoint in `workdir` if there is one.
+
+    Returns:
+      The final state, which is also the last checkpoint.
+
+    Raises:
+      InputError: bad config, missing data, or a folder that is not this run's.
+    """
+    # Setup: everything that can be wrong is found before anything is written.
+    workdirs.check(workdir, config)
+    run = assemble(config)
+    every = config.train
+    sample_batch = min(config.sample.batch_size, config.sample.num)
+    draw = make_sampler(run, sample_batch, config.sample.options.to_dict())
+    labels = labels_for(run, config.sample.num)
+
+    def write_samples(x, stem):
+        if jax.process_index() == 0:
+            data = modality(config)
+            data.write(data.decode(x, run.spec), stem)
+
+    # Data
+    dataset = load_data(config)
+    measure = make_evaluation(run, dataset.evaluation, config)
+    parameters = {player: count(tree) for player, tree in run.template.params.items()}
+    workdirs.open_for_training(workdir, config, dataset.fingerprint, {'parameters': parameters})
+
+    with Checkpoints(workdir, every.keep_checkpoints) as checkpoints:
+        # State
+        state = checkpoints.restore(run.template)
+        first = 0 if state is None else int(state.step)
+        if state is None:
+            state = initialize(run, config.seed)
+        batches = training_batches(
+            dataset.train,
+            batch_size=config.data.batch_size,
+            seed=config.seed,
+            start_step=first,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+        # Compile: happens at the first call.
+        step_of = functools.partial(
+            train_step, method=run.method, optimizers=run.optimizers, ema_decay=config.ema.decay
+        )
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, run.template)
+        advance = parallel.compile_step(run.parallel, step_of, shardings)
+
+        # Loop
+        with (
+            Display(every.num_steps, first) as display,
+            Report(
+                workdir, display, first, config.data.batch_size, is_writer=jax.process_index() == 0
+            ) as report,
+        ):
+            report.say(_greeting(first, every.num_steps, parameters))
+            for step in range(first + 1, every.num_steps + 1):
+                batch = parallel.place_for_step(run.parallel, next(batches))
+                state, metrics = advance(state, batch)
+                report.flush()  # the row of the step before, while this one computes
+                due = functools.partial(_due, step, last=step == every.num_steps)
+                if due(every.log_every) or step == first + 1:
+                    report.hold(step, metrics)
+                if due(every.evaluate_every):
+                    with report.pause():
+                        results = measure(state)
+                        report.evaluation(step, results)
+                if due(every.sample_every):
+                    with report.pause():
+                        key = jax.random.fold_in(jax.random.key(config.seed), step)
+                        x = draw(state, key, config.sample.num, labels)
+                        write_samples(x, workdir / 'samples' / f'step_{step:08}')
+                if due(every.checkpoint_every):
+                    report.flush()  # a checkpoint vouches for the rows up to its step
+                    checkpoints.save(step, state)
+
+        # Finish: the blocks write the last row and wait for the last checkpoint.
+        batches.close()
+    return state
+
+
+def _due(step: int, every: int | None, last: bool) -> bool:
+    """Whether something of this cadence is due; it always is at the last step, None is never."""
+    return every is not None and (last or step % every == 0)
+
+
+def _greeting(first: int, num_steps: int, parameters: dict[str, int]) -> str:
+    sizes = ', '.join(f'{player} {number:,}' for player, number in parameters.items())
+    text = f'parameters: {sizes}; devices: {jax.device_count()}'
+    if first >= num_steps:
+        return f'{text}; step {first} is already done: raise train.num_steps to train on'
+    return f'{text}; resumed at step {first}' if first else text

@@ -1,0 +1,224 @@
+"""What a run writes about itself: metrics as JSON lines and TensorBoard events, and a display.
+
+`metrics.jsonl` is the record: one object a line, flushed as it is written. On a resumed run the
+rows after the restored step are dropped, for they will be written again, equal.
+"""
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The whole file or none of it."""
+    partial = path.with_name(path.name + '.partial')
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value) -> None:
+    """`value` as readable JSON, atomically."""
+    write_atomically(path, json.dumps(value, indent=2) + '\n')
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a `metrics.jsonl`; a last line that was cut short is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+class MetricsWriter:
+    """Writes rows of scalars to `metrics.jsonl` and to TensorBoard, from `first_step` on."""
+
+    def __init__(self, workdir: Path, first_step: int = 0):
+        from tensorboardX import SummaryWriter  # Slow to import, and only training needs it.
+
+        path = workdir / 'metrics.jsonl'
+        kept = [row for row in read_rows(path) if row['step'] <= first_step]
+        write_atomically(path, ''.join(json.dumps(row) + '\n' for row in kept))
+        self.seconds_before = max((row.get('seconds', 0.0) for row in kept), default=0.0)
+        self._file = path.open('a')
+        self._events = SummaryWriter(str(workdir), purge_step=first_step + 1)
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Adds one row. A value that is no finite number is written as null."""
+        finite = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
+        self._file.write(json.dumps({'step': step, **finite}) + '\n')
+        self._file.flush()
+        for name, value in finite.items():
+            if value is not None:
+                self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes and closes both files."""
+        self._file.close()
+        self._events.close()
+
+
+class Display:
+    """Progress on stderr: a live bar in a terminal, plain lines elsewhere. Use in a `with` block.
+
+    Args:
+      total: steps of the whole task.
+      start: steps done before.
+      unit: what is counted in the rate, for example 'examples/s'.
+      hidden: shows nothing.
+    """
+
+    def __init__(self, total: int, start: int = 0, unit: str = 'examples/s', hidden: bool = False):
+        self._total, self._start, self._unit = total, start, unit
+        self._console, self._hidden = Console(stderr=True), hidden
+        self._begun = time.perf_counter()
+        self._bar = self._task = None
+        if self._console.is_terminal and not hidden:
+            self._bar = Progress(
+                TextColumn('step'),
+                MofNCompleteColumn(),
+                BarColumn(),
+                TextColumn('{task.fields[note]}'),
+                TimeElapsedColumn(),
+                TextColumn('left'),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task('', total=total, completed=start, note='compiling')
+
+    def __enter__(self) -> 'Display':
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def report(self, step: int, scalars: Mapping[str, float], rate: float | None = None) -> None:
+        """Shows the main values at a step and, if known, how many units a second."""
+        shown = [f'{name} {value:.4g}' for name, value in scalars.items()]
+        if rate is not None:
+            shown.append(f'{rate:,.0f} {self._unit}' if rate >= 10 else f'{rate:.2g} {self._unit}')
+        note = '  '.join(shown)
+        if self._bar:
+            self._bar.update(self._task, completed=step, note=note)
+            return
+        self.say(f'step {step}/{self._total}  {note}  {self._time_left(step)}')
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        if self._bar:
+            self._console.print(text, highlight=False, markup=False)
+        elif not self._hidden:
+            print(text, file=sys.stderr, flush=True)
+
+    def _time_left(self, step: int) -> str:
+        done = step - self._start
+        if done < 1:
+            return ''
+        seconds = int((time.perf_counter() - self._begun) / done * (self._total - step))
+        return f'{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left'
+
+
+class Report:
+    """What the loop says while it runs: rows, the display, and the clock behind both.
+
+    Use in a `with` block, which writes what is still held and closes the files.
+
+    Args:
+      workdir: where `metrics.jsonl` and the TensorBoard events go.
+      display: where a person looks.
+      first_step: the step that was restored, or 0.
+      batch_size: examples in a step, for the rate.
+      is_writer: whether this process writes files; of several processes one does.
+    """
+
+    def __init__(
+        self, workdir: Path, display: Display, first_step: int, batch_size: int, is_writer: bool
+    ):
+        self._display, self._batch_size = display, batch_size
+        self._writer = MetricsWriter(workdir, first_step) if is_writer else None
+        self._seconds_before = self._writer.seconds_before if self._writer else 0.0
+        self._begun = time.perf_counter()
+        self._held = None
+        # The window of the rate: when and at which step it began, and the time spent elsewhere.
+        # It opens with the first row, after compilation.
+        self._window: tuple[float, int] | None = None
+        self._elsewhere = 0.0
+
+    def __enter__(self) -> 'Report':
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is None:
+            self.flush()
+        if self._writer:
+            self._writer.close()
+
+    def say(self, text: str) -> None:
+        """One line for a person."""
+        self._display.say(text)
+
+    def hold(self, step: int, metrics: Mapping) -> None:
+        """Keeps a step's metrics, which may still be computed, until `flush`."""
+        self._held = (step, metrics)
+
+    def flush(self) -> None:
+        """Waits for what is held, and writes its row."""
+        if self._held is None:
+            return
+        (step, metrics), self._held = self._held, None
+        row = {name: float(value) for name, value in metrics.items()}
+        now = time.perf_counter()
+        rate = None
+        if self._window is not None:
+            since, from_step = self._window
+            spent = now - since - self._elsewhere
+            rate = (step - from_step) * self._batch_size / max(spent, 1e-9)
+        self._window, self._elsewhere = (now, step), 0.0
+        losses = {name: value for name, value in row.items() if name.endswith('loss')}
+        self._display.report(step, losses, rate)
+        row['seconds'] = round(self._seconds_before + now - self._begun, 3)
+        if rate is not None:
+            row['examples_per_second'] = round(rate, 2)
+        self._write(step, row)
+
+    def evaluation(self, step: int, results: Mapping[str, Mapping]) -> None:
+        """Writes the row of an evaluation: `eval/<name>` for every value."""
+        self.flush()
+        row = {f'eval/{name}': result['value'] for name, result in results.items()}
+        shown = '  '.join(f'{name} {value:.4g}' for name, value in row.items())
+        self._display.say(f'step {step}  {shown}')
+        self._write(step, row)
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Time in this block is not training time: the rate leaves it out."""
+        self.flush()
+        since = time.perf_counter()
+        yield
+        self._elsewhere += time.perf_counter() - since
+
+    def _write(self, step: int, row: Mapping[str, float]) -> None:
+        if self._writer:
+            self._writer.write(step, row)

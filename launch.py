@@ -1,0 +1,98 @@
+"""The door: flags in, one function call out.
+
+    python launch.py --config=configs/ddpm_digits.py                   train, or go on training
+    python launch.py --config=configs/ddpm_digits.py --mode=sample     draw from what was trained
+    python launch.py --config=configs/ddpm_cifar.py:smoke              the same, tiny and quick
+
+Any field of the config can be set: `--config.data.batch_size=64`.
+Exit status: 0 the work was done; 2 bad input, with one line saying what would be right.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from gen_jax.errors import InputError
+
+MODES = ('train', 'sample', 'evaluate', 'plan')
+
+CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'File of the run, for example configs/X.py.'
+)
+WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; runs/<config name> by default.')
+MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
+NUM = flags.DEFINE_integer('num', None, 'sample: how many; sample.num of the config by default.')
+SEED = flags.DEFINE_integer('seed', 0, 'sample: seed of the draw.')
+OUT = flags.DEFINE_string(
+    'out', None, 'sample: file to write; both kinds under samples/ by default.'
+)
+LABEL = flags.DEFINE_integer('label', None, 'sample: the class to draw; all in turn by default.')
+STEPS = flags.DEFINE_integer('steps', None, 'sample: steps of the sampler.')
+
+SAMPLE_FLAGS = ('num', 'seed', 'out', 'label', 'steps')
+
+
+def main(argv: list[str]) -> None:
+    """Runs one mode."""
+    if len(argv) > 1:
+        raise InputError(f'{argv[1]!r} is no flag; did you mean --{argv[1].lstrip("-")}?')
+    if CONFIG.value is None:
+        raise InputError('--config: which run? For example --config=configs/ddpm_digits.py')
+    for name in SAMPLE_FLAGS:
+        if MODE.value != 'sample' and flags.FLAGS[name].present:
+            raise InputError(f'--{name}: only --mode=sample takes it, not --mode={MODE.value}')
+    config, workdir = CONFIG.value, Path(WORKDIR.value or default_workdir())
+
+    # Imported here, so that --help and a mistyped flag are answered at once.
+    from gen_jax import runtime
+
+    runtime.start()
+    if MODE.value == 'train':
+        from gen_jax.train import train
+
+        train(config, workdir)
+    elif MODE.value == 'sample':
+        from gen_jax.sample import sample
+
+        sample(config, workdir, **{name: flags.FLAGS[name].value for name in SAMPLE_FLAGS})
+    elif MODE.value == 'evaluate':
+        from gen_jax.evaluate import evaluate
+
+        evaluate(config, workdir)
+    elif MODE.value == 'plan':
+        from gen_jax.plan import plan
+
+        plan(config)
+
+
+def default_workdir() -> str:
+    """`runs/<config name>`, or `runs/<config name>-<argument>` for a config with an argument."""
+    path, _, argument = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
+    name = Path(path).stem
+    return f'runs/{name}-{argument}' if argument else f'runs/{name}'
+
+
+def parse(argv: list[str]) -> list[str]:
+    """absl's parsing, its many kinds of complaint turned into one."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise InputError(' '.join(str(error).split())) from None
+
+
+def run() -> None:
+    """Runs `main`, and turns what the user can mend into one line and status 2."""
+    try:
+        app.run(main, flags_parser=parse)
+    except InputError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print('interrupted; the same command goes on from the last checkpoint', file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == '__main__':
+    run()

@@ -1,0 +1,196 @@
+"""The U-Net: the published network's size and outputs, its shapes, labels, dropout and types."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_jax.errors import InputError
+from gen_jax.networks.unet import UNet
+
+TINY = {'channels': 16, 'channel_multipliers': (1, 2), 'num_blocks': 1, 'num_groups': 8}
+
+
+def noisy(size: int, channels: int = 3, batch: int = 2):
+    """Arguments x `[batch, size, size, channels]` and t `[batch]` for a U-Net."""
+    x = jax.random.normal(jax.random.key(7), (batch, size, size, channels))
+    return x, jnp.linspace(0.1, 0.9, batch)
+
+
+def randomized(variables):
+    """The same tree with every leaf drawn anew: no zero kernel hides the branch behind it."""
+    leaves, tree = jax.tree.flatten(variables)
+    keys = jax.random.split(jax.random.key(3), len(leaves))
+    draw = [0.2 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(tree, draw)
+
+
+def test_default_size_is_the_published_one():
+    x, t = jnp.zeros((1, 32, 32, 3)), jnp.zeros(1)
+    shapes = jax.eval_shape(lambda key: UNet().init(key, x, t, train=False), jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 35_746_307
+
+
+@pytest.mark.parametrize('size', [8, 14, 28])
+def test_output_has_the_shape_of_its_input(size):
+    unet = UNet(**{**TINY, 'channel_multipliers': (1, 1, 1, 1)}, attention_resolutions=(4, 7))
+    x, t = noisy(size)
+    variables = jax.jit(lambda: unet.init(jax.random.key(0), x, t, train=False))()
+    out = jax.jit(lambda v: unet.apply(randomized(v), x, t, train=False))(variables)
+    assert out.shape == x.shape and out.dtype == jnp.float32
+    assert np.all(np.isfinite(out)) and np.std(out) > 0
+
+
+def test_starts_at_zero_output():
+    unet, (x, t) = UNet(**TINY), noisy(8)
+    out, _ = unet.init_with_output(jax.random.key(0), x, t, train=False)
+    assert not np.any(out)
+
+
+def test_out_channels_may_differ_from_the_input():
+    unet, (x, t) = UNet(**TINY, out_channels=6), noisy(8)
+    out = jax.eval_shape(lambda: unet.init_with_output(jax.random.key(0), x, t, train=False)[0])
+    assert out.shape == (2, 8, 8, 6)
+
+
+def test_label_moves_the_output_and_none_is_the_last_row():
+    unet, (x, t) = UNet(**TINY, num_classes=4), noisy(8)
+    variables = randomized(unet.init(jax.random.key(0), x, t, train=False))
+    assert variables['params']['label']['embedding'].shape == (5, 64)
+
+    def apply(label):
+        return unet.apply(variables, x, t, label, train=False)
+
+    np.testing.assert_array_equal(apply(None), apply(jnp.array([4, 4])))
+    assert np.abs(apply(None) - apply(jnp.array([1, 1]))).max() > 1e-3
+
+
+def test_label_without_a_table_is_refused():
+    unet, (x, t) = UNet(**TINY), noisy(8)
+    with pytest.raises(InputError, match='num_classes'):
+        unet.init(jax.random.key(0), x, t, jnp.array([0, 1]), train=False)
+
+
+def test_dropout_acts_in_training_only():
+    unet, (x, t) = UNet(**TINY, dropout=0.5), noisy(8)
+    variables = randomized(unet.init(jax.random.key(0), x, t, train=False))
+
+    def apply(seed, train):
+        rngs = {'dropout': jax.random.key(seed)}
+        return unet.apply(variables, x, t, train=train, rngs=rngs)
+
+    np.testing.assert_array_equal(apply(0, False), apply(1, False))
+    np.testing.assert_array_equal(apply(0, True), apply(0, True))
+    assert np.abs(apply(0, True) - apply(1, True)).max() > 1e-3
+
+
+def test_bfloat16_computes_near_float32():
+    (x, t) = noisy(8)
+    variables = UNet(**TINY).init(jax.random.key(0), x, t, train=False)
+    params = jax.tree.map(lambda leaf: leaf + 0.02, variables)
+    exact = UNet(**TINY).apply(params, x, t, train=False)
+    unet = UNet(**TINY, dtype='bfloat16')
+    rounded = unet.apply(params, x, t, train=False)
+    assert rounded.dtype == jnp.float32
+    assert all(
+        leaf.dtype == jnp.float32
+        for leaf in jax.tree.leaves(unet.init(jax.random.key(0), x, t, train=False))
+    )
+    error = np.abs(rounded - exact).max() / np.abs(exact).max()
+    assert 1e-5 < error < 0.05
+
+
+# diffusers' name of each part and ours. It keeps downs and ups by order of use, we by level.
+NAMES = {
+    r'time_embedding\.linear_1': 'time_0',
+    r'time_embedding\.linear_2': 'time_1',
+    r'class_embedding': 'label',
+    r'conv_norm_out': 'norm_out',
+    r'down_blocks\.(\d)\.resnets\.(\d)': r'down_\1_block_\2',
+    r'down_blocks\.(\d)\.attentions\.(\d)': r'down_\1_attention_\2',
+    r'down_blocks\.(\d)\.downsamplers\.0\.conv': r'down_\1_downsample',
+    r'mid_block\.resnets\.(\d)': r'middle_block_\1',
+    r'mid_block\.attentions\.0': 'middle_attention',
+    r'up_blocks\.(\d)\.resnets\.(\d)': r'up_\1_block_\2',
+    r'up_blocks\.(\d)\.attentions\.(\d)': r'up_\1_attention_\2',
+    r'up_blocks\.(\d)\.upsamplers\.0\.conv': r'up_\1_upsample',
+    r'\.norm1': '.norm_0',
+    r'\.norm2': '.norm_1',
+    r'\.conv1': '.conv_0',
+    r'\.conv2': '.conv_1',
+    r'\.conv_shortcut': '.shortcut',
+    r'\.time_emb_proj': '.embedding',
+    r'\.group_norm': '.norm',
+    r'\.to_q': '.query',
+    r'\.to_k': '.key',
+    r'\.to_v': '.value',
+    r'\.to_out\.0': '.out',
+}
+
+
+def from_diffusers(state: dict, levels: int) -> dict:
+    """The parameters of a diffusers UNet2DModel as those of our UNet."""
+    params = {}
+    for name, value in state.items():
+        for theirs, ours in NAMES.items():
+            name = re.sub(theirs, ours, name)
+        name = re.sub(r'^up_(\d)', lambda match: f'up_{levels - 1 - int(match[1])}', name)
+        *modules, leaf = name.split('.')
+        value = np.asarray(value)
+        if leaf == 'weight' and modules[-1] == 'label':
+            leaf = 'embedding'
+        elif leaf == 'weight':
+            leaf = 'scale' if value.ndim == 1 else 'kernel'
+        value = value.transpose(*range(2, value.ndim), 1, 0) if value.ndim > 1 else value
+        if leaf == 'embedding':
+            value = value.T
+        node = params
+        for module in modules:
+            node = node.setdefault(module, {})
+        node[leaf] = value
+    return params
+
+
+@pytest.mark.parametrize('num_classes', [None, 4])
+def test_equals_diffusers_with_the_same_weights(num_classes):
+    torch = pytest.importorskip('torch')
+    diffusers = pytest.importorskip('diffusers')
+    torch.manual_seed(0)
+    theirs = diffusers.UNet2DModel(
+        sample_size=16,
+        block_out_channels=(16, 32, 32),
+        layers_per_block=2,
+        down_block_types=('DownBlock2D', 'AttnDownBlock2D', 'DownBlock2D'),
+        up_block_types=('UpBlock2D', 'AttnUpBlock2D', 'UpBlock2D'),
+        num_class_embeds=None if num_classes is None else num_classes + 1,
+        # As in google/ddpm-cifar10-32: sines first, TensorFlow's padding, one head.
+        flip_sin_to_cos=False,
+        freq_shift=1,
+        downsample_padding=0,
+        attention_head_dim=None,
+        norm_num_groups=8,
+        norm_eps=1e-6,
+    ).eval()
+    ours = UNet(
+        channels=16,
+        channel_multipliers=(1, 2, 2),
+        attention_resolutions=(8,),
+        num_groups=8,
+        num_classes=num_classes,
+    )
+    x, t = noisy(16)
+    label = None if num_classes is None else jnp.array([1, 4])
+    params = from_diffusers(theirs.state_dict(), levels=3)
+    shapes = jax.eval_shape(lambda: ours.init(jax.random.key(0), x, t, label, train=False))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes['params'])
+    with torch.no_grad():
+        expected = theirs(
+            torch.from_numpy(np.array(x)).permute(0, 3, 1, 2),
+            torch.from_numpy(1000 * np.array(t)),
+            None if label is None else torch.from_numpy(np.array(label)),
+        ).sample.permute(0, 2, 3, 1)
+    out = jax.jit(lambda p: ours.apply({'params': p}, x, t, label, train=False))(params)
+    np.testing.assert_allclose(out, expected.numpy(), atol=1e-4)
+    assert expected.std() > 0.1
