@@ -8,6 +8,7 @@ Any field of the config can be set: `--config.data.batch_size=64`.
 Exit status: 0 the work was done; 2 bad input, with one line saying what would be right.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -77,9 +78,34 @@ def default_workdir() -> str:
 def parse(argv: list[str]) -> list[str]:
     """absl's parsing, its many kinds of complaint turned into one."""
     try:
-        return flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise InputError(' '.join(str(error).split())) from None
+        rest = flags.FLAGS(argv)
+        if CONFIG.value is not None:
+            CONFIG.value.lock()  # a file that failed to load says so only when it is touched
+    except (AttributeError, KeyError) as error:
+        raise InputError(explain_field(str(error), argv)) from None
+    except (flags.Error, ImportError, SyntaxError, TypeError, ValueError, OSError) as error:
+        raise InputError(explain(str(error))) from None
+    return rest
+
+
+def explain_field(complaint: str, argv: list[str]) -> str:
+    """One line for a config field that does not exist, with the flag that named it."""
+    guess = re.search(r'Did you mean "(.*?)" instead of "(.*?)"', complaint)
+    wrong = guess[2] if guess else complaint.strip('\'"')
+    flag = next((word.split('=')[0] for word in argv if f'.{wrong}' in word), '--config')
+    hint = f'; did you mean {guess[1]!r}?' if guess else '; see the config file for those there are'
+    return f'{flag}: there is no field {wrong!r}{hint}'
+
+
+def explain(complaint: str) -> str:
+    """One line of what absl and ml_collections say in several."""
+    if 'Failed loading config file' in complaint:
+        path, _, _ = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
+        return f'--config: cannot load {path!r}; give a file like configs/ddpm_digits.py'
+    lines = [line.strip() for line in complaint.splitlines() if line.strip()]
+    if 'Traceback' in complaint:  # of a config that raised; its last line is the reason
+        return lines[-1].split(': ', 1)[-1]
+    return ' '.join(lines)
 
 
 def run() -> None:

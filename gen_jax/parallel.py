@@ -54,10 +54,14 @@ class Parallel(NamedTuple):
         return NamedSharding(self.mesh, PartitionSpec(BATCH_AXES))
 
     @property
+    def platform(self) -> str:
+        """'cpu', 'gpu' or 'tpu'."""
+        return self.mesh.devices.flat[0].platform
+
+    @property
     def jit(self) -> Callable:
         """`jax.jit` with the compiler options of these devices."""
-        platform = self.mesh.devices.flat[0].platform
-        return functools.partial(jax.jit, compiler_options=runtime.compiler_options(platform))
+        return functools.partial(jax.jit, compiler_options=runtime.compiler_options(self.platform))
 
 
 def lay_out(

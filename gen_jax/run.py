@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import optax
 
-from gen_jax import build, parallel
+from gen_jax import build, parallel, runtime
 from gen_jax.data.dataset import Dataset
 from gen_jax.errors import InputError
 from gen_jax.methods.method import Method
@@ -78,7 +78,8 @@ def initialize(run: Run, seed: int) -> TrainState:
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), batch)
     make = functools.partial(init_state, run.method, run.optimizers)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, run.template)
-    return run.parallel.jit(make, out_shardings=shardings)(seed, zeros)
+    options = runtime.quick_compile_options(run.parallel.platform)
+    return jax.jit(make, out_shardings=shardings, compiler_options=options)(seed, zeros)
 
 
 def abstract_batch(spec: DataSpec, size: int) -> Batch:

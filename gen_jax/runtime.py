@@ -47,8 +47,9 @@ def start() -> None:
     """
     _keep_freed_memory()
     _keep_compiled_programs()
-    # Orbax reports dozens of steps for each save at INFO level, JAX each backend it does not find.
-    absl.logging.set_verbosity(absl.logging.WARNING)
+    # Orbax reports dozens of steps for each save, JAX each backend it does not find, TFDS each
+    # folder that is absent; what matters of it is raised as an error.
+    absl.logging.set_verbosity(absl.logging.ERROR)
 
 
 def _keep_freed_memory() -> bool:
@@ -89,3 +90,8 @@ def compiler_options(platform: str) -> dict[str, str]:
     except RuntimeError:  # jax.errors.JaxRuntimeError, or no CPU backend
         return {}
     return dict(_YNN_OPTION)
+
+
+def quick_compile_options(platform: str) -> dict[str, int]:
+    """The same for a program that runs once, where compiling takes longer than running."""
+    return {'xla_backend_optimization_level': 0} if platform == 'cpu' else {}

@@ -16,6 +16,8 @@ The sum in (2) is taken over all its terms, or over `bound_terms` of them, evenl
 random start and weighted up: an unbiased estimate of the same bound.
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 
 import jax
@@ -106,7 +108,8 @@ def diffusion(
         sampler: str = 'ancestral',
         num_steps: int | None = None,
         guidance: float = 1.0,
-        **options,
+        eta: float | None = None,
+        variance: str | None = None,
     ):
         if class_conditional and cond is None:
             cond = jnp.arange(num) % num_classes
@@ -120,13 +123,12 @@ def diffusion(
             raise InputError('sample.options.guidance: guidance needs class_conditional=True')
         times = samplers.time_grid(num_steps or chain_length(process), process.num_steps)
         start_key, steps_key = jax.random.split(key)
-        return sampler_named(sampler)(
+        return sampler_of(sampler, eta=eta, variance=variance)(
             guide.clipped(predict),
             process,
             jax.random.normal(start_key, (num, *spec.shape)),
             steps_key,
             times,
-            **options,
         )
 
     def evaluate(params, model_state, batch, key, *, bound_terms=16, variance='large'):
@@ -164,16 +166,19 @@ def chain_length(process: GaussianProcess) -> int:
     return process.num_steps or 1000
 
 
-def sampler_named(name: str) -> Callable:
-    """'ancestral' or 'ddim'.
+def sampler_of(name: str, **options) -> Callable:
+    """'ancestral' or 'ddim', with those of its options that are not None.
 
     Raises:
-      InputError: another name.
+      InputError: another name, or an option of the other sampler.
     """
     known = {'ancestral': samplers.ancestral, 'ddim': samplers.ddim}
     if name not in known:
         raise InputError(f'sample.options.sampler: no {name!r}; choose from {", ".join(known)}')
-    return known[name]
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given.keys() - inspect.signature(known[name]).parameters.keys():
+        raise InputError(f'sample.options.{option}: the {name} sampler has none; remove it')
+    return functools.partial(known[name], **given)
 
 
 def variational_bound(

@@ -41,7 +41,7 @@ def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
         return plain_conv(x, kernel, stride)
     size, _, inputs, _ = kernel.shape
     if size == 1 and stride == 1:
-        return x @ kernel[0, 0]
+        return flat_matmul(x, kernel[0, 0])
     if stride > 1 or inputs < 8:
         return patches_conv(x, kernel, stride)
     return plain_conv(x, kernel, stride)
@@ -65,7 +65,16 @@ def patches_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
             phase = row % stride * stride + column % stride
             start = phase * channels
             patches.append(blocks[:, i : i + height, j : j + width, start : start + channels])
-    return jnp.concatenate(patches, -1) @ kernel.reshape(-1, outputs)
+    return flat_matmul(jnp.concatenate(patches, -1), kernel.reshape(-1, outputs))
+
+
+def flat_matmul(x: Array, kernel: Array) -> Array:
+    """x `[..., C]` @ kernel `[C, D]` over one long axis of rows.
+
+    With several axes of rows, the gradient of the kernel sums over several axes, and XLA's CPU
+    backend first transposes both factors to make them one.
+    """
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
 
 
 def stride_to_channels(x: Array, size: int, stride: int) -> Array:

@@ -66,11 +66,16 @@ class AttentionBlock(nn.Module):
         def dense(name: str, init=kernel_init) -> nn.Dense:
             return nn.Dense(channels, kernel_init=init, dtype=self.dtype, name=name)
 
-        h = GroupNorm(self.num_groups, name='norm')(x).reshape(batch, height * width, channels)
-        query, key, value = dense('query')(h), dense('key')(h), dense('value')(h)
+        # Rows of all images under one axis: see `flat_matmul`.
+        h = GroupNorm(self.num_groups, name='norm')(x).reshape(-1, channels)
+        query, key, value = (
+            dense(name)(h).reshape(batch, height * width, channels)
+            for name in ('query', 'key', 'value')
+        )
         scores = jnp.einsum('bqc,bkc->bqk', query * channels**-0.5, key)
         weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(value.dtype)
-        h = dense('out', zero_init)(jnp.einsum('bqk,bkc->bqc', weights, value))
+        h = jnp.einsum('bqk,bkc->bqc', weights, value).reshape(-1, channels)
+        h = dense('out', zero_init)(h)
         return x + h.reshape(x.shape)
 
 
