@@ -10,7 +10,9 @@ GFLOP/s divide by the same number, XLA's count for the plain program.
 """
 
 import argparse
+import functools
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -43,10 +45,11 @@ NETWORKS = {
 }
 CONTENDERS = ('gen_jax', 'eager', 'compiled', 'eager tuned', 'compiled tuned')
 SAMPLE_STEPS, SAMPLE_IMAGES = 50, 64
+SGEMM = 2048  # a matrix product of this size shows what the machine can do
 LEARNING_RATE, CLIP, DECAY = 2e-4, 1.0, 0.9999
 
 
-def log_snr_tables(steps: int) -> tuple[np.ndarray, np.ndarray]:
+def noise_tables(steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Signal and noise levels of the cosine schedule at `steps` + 1 times from 0 to 1, float32."""
     angle = np.linspace(0, 1, steps + 1, dtype=np.float32) * (np.pi / 2 * 0.999)
     return np.cos(angle), np.sin(angle)
@@ -56,72 +59,52 @@ def log_snr_tables(steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def jax_jobs(net: dict) -> dict:
-    """gen_jax: one jitted step with the state donated; sampling is one scan."""
+    """gen_jax: its own train step, state donated, and its own sampler, one scan."""
     from gen_jax import runtime
 
     runtime.start()
     import jax
     import jax.numpy as jnp
-    import optax
 
+    from gen_jax import optim, parallel, step
+    from gen_jax.methods import diffusion
     from gen_jax.networks.unet import UNet
+    from gen_jax.processes import gaussian
+    from gen_jax.state import count_parameters, init_state
+    from gen_jax.types import DataSpec
 
-    unet = UNet(**net['unet'])
-    shape = (net['batch'], net['size'], net['size'], net['image_channels'])
-    optimizer = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(LEARNING_RATE))
-    options = runtime.compiler_options('cpu')
-
-    def train_step(state, x, key):
-        params, average, moments = state
-        time_key, noise_key, dropout_key = jax.random.split(key, 3)
-        t = jax.random.uniform(time_key, x.shape[:1])
-        noise = jax.random.normal(noise_key, x.shape)
-        angle = (t * jnp.pi / 2)[:, None, None, None]
-        noisy = jnp.cos(angle) * x + jnp.sin(angle) * noise
-
-        def loss(params):
-            out = unet.apply(params, noisy, t, train=True, rngs={'dropout': dropout_key})
-            return jnp.mean((out - noise) ** 2)
-
-        value, grads = jax.value_and_grad(loss)(params)
-        updates, moments = optimizer.update(grads, moments)
-        params = optax.apply_updates(params, updates)
-        average = optax.incremental_update(params, average, 1 - DECAY)
-        return (params, average, moments), value
-
-    def init(key):
-        params = unet.init(key, jnp.zeros(shape), jnp.zeros(shape[0]), train=False)
-        return params, jax.tree.map(jnp.copy, params), optimizer.init(params)
-
-    def sample(params, x):
-        signal, noise = (jnp.asarray(table) for table in log_snr_tables(SAMPLE_STEPS))
-
-        def step(x, i):
-            t = jnp.full(x.shape[0], i / SAMPLE_STEPS)
-            eps = unet.apply(params, x, t, train=False)
-            clean = (x - noise[i] * eps) / signal[i]
-            return signal[i - 1] * clean + noise[i - 1] * eps, None
-
-        return jax.lax.scan(step, x, jnp.arange(SAMPLE_STEPS, 0, -1))[0]
-
-    state = jax.jit(init)(jax.random.key(0))
-    check_parameters(net, sum(leaf.size for leaf in jax.tree.leaves(state[0])))
-    train_step = jax.jit(train_step, donate_argnums=0, compiler_options=options)
-    sample = jax.jit(sample, compiler_options=options)
-    x, key = jnp.zeros(shape), jax.random.key(1)
-    pure_noise = jnp.ones((SAMPLE_IMAGES, *shape[1:]))
+    spec = DataSpec((net['size'], net['size'], net['image_channels']))
+    networks = {'model': functools.partial(UNet, **net['unet'])}
+    method = diffusion.diffusion(networks, spec, gaussian.linear(num_steps=1000))
+    optimizers = {
+        'model': optim.optimizer('adam', learning_rate=LEARNING_RATE, clip_norm=CLIP),
+    }
+    batch = {'x': jnp.zeros((net['batch'], *spec.shape))}
+    state = jax.jit(lambda: init_state(method, optimizers, 0, batch))()
+    check_parameters(net, count_parameters(state.params))
+    devices = parallel.lay_out(data=1, devices=jax.devices()[:1])
+    train_step = parallel.compile_step(
+        devices,
+        functools.partial(step.train_step, method=method, optimizers=optimizers, ema_decay=DECAY),
+        parallel.state_shardings(devices, jax.eval_shape(lambda: state)),
+    )
+    denoise = devices.jit(
+        lambda params, key: method.sample(
+            params, {}, key, SAMPLE_IMAGES, sampler='ddim', num_steps=SAMPLE_STEPS
+        )
+    )
+    matrix = jnp.ones((SGEMM, SGEMM))
+    matmul = devices.jit(jnp.matmul)
 
     def train():
         nonlocal state
-        state, value = train_step(state, x, key)
-        value.block_until_ready()
+        state, metrics = train_step(state, batch)
+        jax.block_until_ready(metrics)
 
-    a = jnp.ones((2048, 2048))
-    matmul = jax.jit(lambda a: a @ a, compiler_options=options)
     return {
         'train': train,
-        'sample': lambda: sample(state[0], pure_noise).block_until_ready(),
-        'sgemm': lambda: matmul(a).block_until_ready(),
+        'sample': lambda: denoise(state.params, state.key).block_until_ready(),
+        'sgemm': lambda: matmul(matrix, matrix).block_until_ready(),
     }
 
 
@@ -150,7 +133,7 @@ def diffusers_unet(net: dict):
 
 
 def torch_jobs(net: dict, compiled: bool, tuned: bool) -> dict:
-    """diffusers in PyTorch, channels last; `tuned` adds the fused Adam and our allocator setting."""
+    """diffusers in PyTorch, channels last; `tuned` adds fused Adam and our allocator setting."""
     if tuned:
         from gen_jax import runtime
 
@@ -188,15 +171,15 @@ def torch_jobs(net: dict, compiled: bool, tuned: bool) -> dict:
     @torch.inference_mode()
     def sample():
         unet.eval()
-        signal, noise = (torch.from_numpy(table) for table in log_snr_tables(SAMPLE_STEPS))
+        signal, noise = (torch.from_numpy(table) for table in noise_tables(SAMPLE_STEPS))
         x = pure_noise
         for i in range(SAMPLE_STEPS, 0, -1):
             eps = predict(x, torch.full((len(x),), 1000 * i / SAMPLE_STEPS)).sample
             clean = (x - noise[i] * eps) / signal[i]
             x = signal[i - 1] * clean + noise[i - 1] * eps
 
-    a = torch.ones(2048, 2048)
-    return {'train': train, 'sample': sample, 'sgemm': lambda: a @ a}
+    matrix = torch.ones(SGEMM, SGEMM)
+    return {'train': train, 'sample': sample, 'sgemm': lambda: matrix @ matrix}
 
 
 def check_parameters(net: dict, count: int) -> None:
@@ -205,7 +188,7 @@ def check_parameters(net: dict, count: int) -> None:
         raise SystemExit(f'{count} parameters where about {net["parameters"]:.3g} were meant')
 
 
-# --- the worker: answers each line '<job> <times>' with the seconds it took -----------------------
+# --- the worker: answers '<job> <times>' with [seconds of one, peak MiB so far] ------------------
 
 
 def work(contender: str, network: str) -> None:
@@ -220,7 +203,9 @@ def work(contender: str, network: str) -> None:
         begin = time.perf_counter()
         for _ in range(int(times)):
             jobs[job]()
-        print(json.dumps((time.perf_counter() - begin) / int(times)), flush=True)
+        seconds = (time.perf_counter() - begin) / int(times)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps([seconds, memory]), flush=True)
 
 
 class Worker:
@@ -236,13 +221,14 @@ class Worker:
         )
 
     def seconds(self, job: str, times: int = 1) -> float:
-        """Runs a job `times` times; the mean seconds of one."""
+        """Runs a job `times` times; the mean seconds of one. Keeps the peak memory in MiB."""
         self.process.stdin.write(f'{job} {times}\n')
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit(f'{self.contender} ended: see its message above')
-        return json.loads(line)
+        seconds, self.memory = json.loads(line)
+        return seconds
 
     def close(self) -> None:
         self.process.stdin.close()
@@ -290,18 +276,28 @@ def compare(network: str, job: str, contenders, rounds: int, times: int) -> None
     for worker in workers:
         worker.close()
 
+    report(network, job, seconds, sgemm, {worker.contender: worker.memory for worker in workers})
+
+
+def report(network: str, job: str, seconds: dict, sgemm: dict, memory: dict) -> None:
+    """Prints the table of {contender: seconds of each round}, and of the same for the sgemm."""
     work_done = gflop(network, job)
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    best = min((median[name] for name in contenders if name != 'gen_jax'), default=None)
-    print(f'\n{job}, {network} ({work_done:.0f} GFLOP), {rounds} rounds of {times}')
-    print(f'{"":16}{"ms":>9}{"fastest":>9}{"slowest":>9}{"best peer / it":>16}', end='')
-    print(f'{"GFLOP/s":>9}{"own sgemm":>11}')
+    best = min((value for name, value in median.items() if name != 'gen_jax'), default=None)
+    print(f'\n{job}, {network} network, {work_done:.0f} GFLOP, {len(seconds["gen_jax"])} rounds')
+    heads = ('ms', 'fastest', 'slowest', 'best peer/it', 'GFLOP/s', 'own sgemm', 'peak MiB')
+    print(' ' * 15 + ''.join(f'{head:>13}' for head in heads))
     for name, value in median.items():
-        low, high = min(seconds[name]), max(seconds[name])
-        peak = 2 * 2048**3 / statistics.median(sgemm[name]) / 1e9
-        ratio = best / value if best else float('nan')
-        print(f'{name:16}{value * 1e3:9.0f}{low * 1e3:9.0f}{high * 1e3:9.0f}{ratio:15.2f}x', end='')
-        print(f'{work_done / value:9.0f}{peak:11.0f}', flush=True)
+        cells = (
+            f'{value * 1e3:.0f}',
+            f'{min(seconds[name]) * 1e3:.0f}',
+            f'{max(seconds[name]) * 1e3:.0f}',
+            f'{best / value:.2f}' if best else '',
+            f'{work_done / value:.0f}',
+            f'{2 * SGEMM**3 / statistics.median(sgemm[name]) / 1e9:.0f}',
+            f'{memory[name]:.0f}',
+        )
+        print(f'{name:15}' + ''.join(f'{cell:>13}' for cell in cells), flush=True)
 
 
 def main() -> None:

@@ -15,6 +15,10 @@ def get_base() -> ml_collections.ConfigDict:
     config.data.name = placeholder(str)
     config.data.data_dir = placeholder(str)  # None: TFDS_DATA_DIR, or the library's own default
     config.data.batch_size = 128  # of all devices together
+    config.data.image_size = placeholder(int)  # None: that of the set; a folder needs one
+    config.data.channels = placeholder(int)  # None: those of the set; 3 for a folder
+    config.data.flip = False
+    config.data.dequantize = False
 
     config.networks = ml_collections.ConfigDict()  # by player
     config.method = ml_collections.ConfigDict()

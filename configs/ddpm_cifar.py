@@ -19,7 +19,6 @@ def get_config(arg: str = ''):
     config.data.source = 'tfds'
     config.data.name = 'cifar10'
     config.data.flip = True
-    config.data.dequantize = False
 
     config.networks.model = common.section(
         name='unet.UNet',

@@ -16,8 +16,6 @@ def get_config(arg: str = ''):
 
     config.data.source = 'embedded'
     config.data.name = 'digits'
-    config.data.flip = False
-    config.data.dequantize = False
 
     config.networks.model = common.section(
         name='unet.UNet',

@@ -15,8 +15,6 @@ def get_config(arg: str = ''):
 
     config.data.source = 'tfds'
     config.data.name = 'mnist'
-    config.data.flip = False
-    config.data.dequantize = False
 
     config.networks.model = common.section(
         name='unet.UNet',

@@ -37,6 +37,8 @@ class Checkpoints:
             )
         self._manager = ocp.CheckpointManager(
             self.folder,
+            # Named here, so that a checkpoint can be described before it is restored.
+            item_handlers={'state': ocp.StandardCheckpointHandler()},
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep,
                 create=not read_only,
@@ -72,17 +74,21 @@ class Checkpoints:
         Raises:
           InputError: there are checkpoints, and none can be read; or one is of another network.
         """
-        steps = self.steps()
+        steps, damaged = self.steps(), []
         for step in reversed(steps):
             try:
-                return self._restore_step(step, template)
+                state = self._restore_step(step, template)
             except InputError:
                 raise
             except Exception as error:  # whatever broke inside: any unreadable file is damage
                 reason = str(error).strip().split('\n')[0][:160] or type(error).__name__
                 print(f'warning: checkpoint {step} is damaged ({reason})', file=sys.stderr)
-                if not self.read_only:
+                damaged.append(step)
+                continue
+            if not self.read_only:
+                for step in damaged:
                     self._set_aside(step)
+            return state
         if steps:
             raise InputError(
                 f'--workdir: none of the checkpoints {steps} in {self.folder} can be read; '

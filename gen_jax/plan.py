@@ -8,12 +8,12 @@ import functools
 import time
 
 import jax
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from gen_jax import parallel
 from gen_jax.run import abstract_batch, assemble, data_options, modality
+from gen_jax.state import count_parameters
 from gen_jax.step import train_step
 
 
@@ -42,18 +42,15 @@ def plan(config) -> dict:
     seconds = time.perf_counter() - started
     memory = compiled.memory_analysis()
     facts = {
-        'parameters': {player: count(tree) for player, tree in run.template.params.items()},
+        'parameters': {
+            player: count_parameters(tree) for player, tree in run.template.params.items()
+        },
         'flops_per_step': (lowered.cost_analysis() or {}).get('flops'),
         'peak_bytes': peak_bytes(memory),
         'compile_seconds': seconds,
     }
     show(config, facts, run.parallel)
     return facts
-
-
-def count(tree) -> int:
-    """How many numbers a tree of arrays holds."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
 def peak_bytes(memory) -> int:

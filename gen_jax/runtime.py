@@ -57,7 +57,8 @@ def _keep_freed_memory() -> bool:
     if host.libc_ver()[0] != 'glibc':
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return all([mallopt(parameter, value) for parameter, value in _KEEP_FREED_MEMORY.items()])
+    done = [mallopt(parameter, value) for parameter, value in _KEEP_FREED_MEMORY.items()]
+    return all(done)
 
 
 def _keep_compiled_programs() -> None:

@@ -1,5 +1,6 @@
 """Everything that a run is at one step. What is not here or in the config does not exist."""
 
+import math
 from collections.abc import Mapping
 
 import jax
@@ -64,3 +65,8 @@ def init_state(
 def sampling_params(state: TrainState) -> dict[str, Tree]:
     """Every player's parameters as samples and evaluations use them: averaged where they can be."""
     return {**state.params, **state.ema_params}
+
+
+def count_parameters(tree: Tree) -> int:
+    """How many numbers a tree of arrays, or of their shapes, holds."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))

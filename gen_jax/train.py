@@ -16,10 +16,9 @@ from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
 from gen_jax.data.dataset import training_batches
 from gen_jax.evaluate import make_evaluation
-from gen_jax.plan import count
 from gen_jax.run import assemble, initialize, load_data, modality
 from gen_jax.sample import labels_for, make_sampler
-from gen_jax.state import TrainState
+from gen_jax.state import TrainState, count_parameters
 from gen_jax.step import train_step
 from gen_jax.writers import Display, Report
 
@@ -49,7 +48,7 @@ def train(config, workdir: Path) -> TrainState:
     # Data
     dataset = load_data(config)
     measure = make_evaluation(run, dataset.evaluation, config)
-    parameters = {player: count(tree) for player, tree in run.template.params.items()}
+    parameters = {player: count_parameters(tree) for player, tree in run.template.params.items()}
     workdirs.open_for_training(workdir, config, dataset.fingerprint, {'parameters': parameters})
 
     with Checkpoints(workdir, every.keep_checkpoints) as checkpoints:

@@ -53,14 +53,12 @@ class MetricsWriter:
     """Writes rows of scalars to `metrics.jsonl` and to TensorBoard, from `first_step` on."""
 
     def __init__(self, workdir: Path, first_step: int = 0):
-        from tensorboardX import SummaryWriter  # Slow to import, and only training needs it.
-
         path = workdir / 'metrics.jsonl'
         kept = [row for row in read_rows(path) if row['step'] <= first_step]
         write_atomically(path, ''.join(json.dumps(row) + '\n' for row in kept))
         self.seconds_before = max((row.get('seconds', 0.0) for row in kept), default=0.0)
         self._file = path.open('a')
-        self._events = SummaryWriter(str(workdir), purge_step=first_step + 1)
+        self._events = _summary_writer(workdir, purge_step=first_step + 1)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Adds one row. A value that is no finite number is written as null."""
@@ -75,6 +73,23 @@ class MetricsWriter:
         """Flushes and closes both files."""
         self._file.close()
         self._events.close()
+
+
+def _summary_writer(workdir: Path, purge_step: int):
+    """A TensorBoard writer, imported only where a run needs it, and without PyTorch.
+
+    tensorboardX imports torch wherever it finds it, for types that are never used here; that
+    would take seconds and hundreds of megabytes. A None in `sys.modules` makes it not find it.
+    """
+    hidden = 'torch' not in sys.modules
+    if hidden:
+        sys.modules['torch'] = None
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules['torch']
+    return SummaryWriter(str(workdir), purge_step=purge_step)
 
 
 class Display:

@@ -92,6 +92,7 @@ def test_nothing_readable_is_an_error_and_never_a_fresh_start(tmp_path):
     destroy(tmp_path, 1)
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(InputError, match='can be read'):
         checkpoints.restore(template_of(state_at(0)))
+    assert (tmp_path / 'checkpoints' / '1').is_dir()  # what cannot be judged stays where it was
 
 
 def test_no_checkpoints(tmp_path):

@@ -220,6 +220,7 @@ def variational_bound(
 
     def term(total, index):
         k = 2 + jnp.floor((index + start) * (num_inner / terms))
+        k = jnp.minimum(k, num_steps)  # a start just below 1 can round up to it
         s, t = (k - 1) / num_steps, k / num_steps
         eps = jax.random.normal(jax.random.fold_in(noise_key, index), x.shape)
         x_t = gaussian.corrupt(process, x, eps, t)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gen_jax.errors import InputError
 from gen_jax.types import Array
 
 # Ho et al. 2020 draw every kernel from U(-a, a), a^2 = 3 / mean(fan in, fan out) ...
@@ -128,6 +129,11 @@ class GroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1]
+        if channels % self.num_groups:
+            raise InputError(
+                f'num_groups: {channels} channels do not divide into {self.num_groups} groups; '
+                "use a divisor of every level's channels"
+            )
         scale = self.param('scale', nn.initializers.ones_init(), (channels,))
         bias = self.param('bias', nn.initializers.zeros_init(), (channels,))
         inner = tuple(range(1, x.ndim - 1))
@@ -147,8 +153,36 @@ class GroupNorm(nn.Module):
         return (wide * gain.reshape(shape) + shift.reshape(shape)).astype(x.dtype)
 
 
+class Dropout(nn.Module):
+    """Sets each number of x to 0 with probability `rate` and scales the rest up (Srivastava 2014).
+
+    The mask is a hash of each number's position, keyed by two words of the 'dropout' key. JAX's own
+    generator is written for streams of independent keys; it takes several passes over memory, 4 %
+    of a training step on a CPU, where the hash is fused into the multiplication.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        if not train or self.rate == 0:
+            return x
+        words = jax.random.bits(self.make_rng('dropout'), (2,), jnp.uint32)
+        position = lax.iota(jnp.uint32, x.size).reshape(x.shape)
+        bits = scramble(scramble(position ^ words[0]) + words[1])
+        keep = bits >= jnp.uint32(self.rate * 2**32)
+        return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype)
+
+
+def scramble(bits: Array) -> Array:
+    """A bijection of uint32 in which each bit in moves each bit out (Wellons 2018, 'lowbias32')."""
+    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
+    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
+    return bits ^ (bits >> 16)
+
+
 def timestep_embedding(t: Array, features: int, time_scale: float = 1000.0) -> Array:
-    """Sinusoids of time (Vaswani et al. 2017, as Ho et al. 2020 use them): `[B]` to `[B, features]`.
+    """Sinusoids of time, `[B]` to `[B, features]` (Vaswani et al. 2017, as in Ho et al. 2020).
 
         [sin(s t w_0), ..., cos(s t w_0), ...],   w_i = 10000^(-i / (features / 2 - 1))
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from gen_jax.errors import InputError
 from gen_jax.networks.layers import (
     Conv,
+    Dropout,
     GroupNorm,
     kernel_init,
     timestep_embedding,
@@ -46,7 +47,7 @@ class ResidualBlock(nn.Module):
         )
         h = h + time[:, None, None]
         h = nn.silu(GroupNorm(self.num_groups, name='norm_1')(h))
-        h = nn.Dropout(self.dropout)(h, deterministic=not train)
+        h = Dropout(self.dropout)(h, train=train)
         h = Conv(self.features, zero=True, dtype=self.dtype, name='conv_1')(h)
         if x.shape[-1] != self.features:
             x = Conv(self.features, size=1, dtype=self.dtype, name='shortcut')(x)

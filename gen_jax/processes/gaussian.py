@@ -68,12 +68,17 @@ def cosine(offset: float = 0.008, num_steps: int | None = None) -> GaussianProce
         f = np.cos(np.pi / 2 * (np.arange(num_steps + 1) / num_steps + offset) / (1 + offset)) ** 2
         return _discrete(np.minimum(1 - f[1:] / f[:-1], 0.999))
 
-    # The last thousandth of the way, alpha would reach zero and with it every division by alpha.
+    # At t = 1 alpha would reach zero, and with it every division by alpha. So log alpha^2 ends along
+    # its tangent, which keeps the rates of (4) away from zero too.
+    last = 0.9999
+    slope = -np.pi / (1 + offset) * np.tan(np.pi / 2 * (last + offset) / (1 + offset))
+
     def log_alpha_squared(t: Array) -> Array:
         def log_cos(u):
             return jnp.log(jnp.cos(jnp.pi / 2 * (u + offset) / (1 + offset)))
 
-        return 2 * (log_cos(jnp.minimum(t, 0.9999)) - log_cos(0.0))
+        curve = 2 * (log_cos(jnp.minimum(t, last)) - log_cos(0.0))
+        return curve + slope * jnp.maximum(t - last, 0)
 
     return _variance_preserving(log_alpha_squared, None)
 

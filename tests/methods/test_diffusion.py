@@ -1,0 +1,467 @@
+"""Diffusion: a network that knows the answer, a bound that knows the entropy, and the labels."""
+
+import functools
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from gen_jax.errors import InputError
+from gen_jax.methods import diffusion as methods
+from gen_jax.processes import gaussian
+from gen_jax.samplers import diffusion as samplers
+from gen_jax.types import DataSpec
+
+CHAIN = gaussian.linear(num_steps=1000)
+STATE = SimpleNamespace(model_state={})  # all that the loss reads of a state
+SPEC = DataSpec((2,), levels=4, num_classes=3)
+
+
+class Tiny(nn.Module):
+    """A network of a few weights; `note` is told what it is called with."""
+
+    out_channels: int
+    num_classes: int | None = None
+    note: Callable | None = None
+
+    @nn.compact
+    def __call__(self, x, t, label=None, *, train):
+        if self.note is not None:
+            self.note({'label': label, 'train': train})
+        h = nn.Dense(8)(x) + nn.Dense(8)(t[:, None])
+        if self.num_classes is not None:
+            h = h + nn.Embed(self.num_classes + 1, 8, embedding_init=nn.initializers.normal(1.0))(
+                label
+            )
+        return nn.Dense(self.out_channels)(jnp.tanh(h))
+
+
+class Knowing(nn.Module):
+    """Answers what its prediction should for data that is `value` everywhere, by equation (4)."""
+
+    out_channels: int
+    value: float
+    process: gaussian.GaussianProcess
+    prediction: str
+    num_classes: int | None = None
+
+    @nn.compact
+    def __call__(self, x, t, label=None, *, train):
+        alpha, sigma = self.process.alpha(t)[:, None], self.process.sigma(t)[:, None]
+        eps = (x - alpha * self.value) / sigma
+        rates = [
+            jax.vmap(jax.grad(c))(t)[:, None] for c in (self.process.alpha, self.process.sigma)
+        ]
+        answer = {
+            'epsilon': eps,
+            'x0': self.value * jnp.ones_like(x),
+            'v': alpha * eps - sigma * self.value,
+            'velocity': rates[0] * self.value + rates[1] * eps,
+            'score': -eps / sigma,
+        }[self.prediction]
+        return self.param('scale', nn.initializers.ones, ()) * answer
+
+
+def method_and_params(network=Tiny, spec=SPEC, process=CHAIN, **options):
+    method = methods.diffusion({'model': network}, spec, process, **options)
+    batch = {'x': jnp.zeros((2, *spec.shape))}
+    params, model_state = jax.jit(method.init)(jax.random.key(0), batch)
+    assert set(params) == {'model'} and model_state == {}
+    return method, params
+
+
+def evaluate(method, params, batch):
+    return method.evaluate(params, {}, batch, jax.random.key(0), bound_terms=3)
+
+
+def conditional(network=Tiny, **options):
+    return method_and_params(network, class_conditional=True, **options)
+
+
+# Training and sampling
+
+
+@pytest.mark.parametrize(
+    'prediction, process',
+    [
+        ('epsilon', CHAIN),
+        ('x0', gaussian.linear()),
+        ('v', gaussian.cosine(num_steps=20)),
+        ('velocity', CHAIN),
+        ('velocity', gaussian.cosine()),
+        ('score', gaussian.linear()),
+    ],
+)
+def test_network_that_knows_the_data_has_no_loss_and_samples_it(prediction, process):
+    network = functools.partial(Knowing, value=0.3, process=process, prediction=prediction)
+    method, params = method_and_params(network, process=process, prediction=prediction)
+
+    @jax.jit
+    def run(params, key):
+        loss, _ = method.phases[0].loss(params, STATE, {'x': jnp.full((64, 2), 0.3)}, key)
+        return loss, method.sample(params, {}, key, 5, sampler='ddim', num_steps=3)
+
+    loss, x = run(params, jax.random.key(1))
+    assert loss < 1e-4
+    np.testing.assert_allclose(x, 0.3, atol=1e-4)
+    loss, _ = run(jax.tree.map(jnp.zeros_like, params), jax.random.key(1))
+    assert loss > 0.05
+
+
+@pytest.mark.parametrize('sampler', ['ancestral', 'ddim'])
+def test_samples_are_held_to_the_range_of_the_data(sampler):
+    network = functools.partial(Knowing, value=7.0, process=CHAIN, prediction='x0')
+    method, params = method_and_params(network, prediction='x0')
+    x = method.sample(params, {}, jax.random.key(0), 4, sampler=sampler, num_steps=5)
+    np.testing.assert_array_equal(x, 1)
+
+
+def test_sample_takes_as_many_steps_as_asked_and_the_whole_chain_by_default():
+    method, params = method_and_params(process=gaussian.cosine(num_steps=20))
+
+    def lengths(**options):
+        jaxpr = jax.make_jaxpr(lambda key: method.sample(params, {}, key, 2, **options))
+        loops = [e for e in jaxpr(jax.random.key(0)).eqns if e.primitive.name == 'scan']
+        return [loop.params['length'] for loop in loops]
+
+    assert lengths() == [20]
+    assert lengths(num_steps=5) == [5]
+    assert lengths(num_steps=5, sampler='ddim', eta=0.5) == [5]
+    with pytest.raises(InputError, match='sampling steps: 21 is out of range'):
+        lengths(num_steps=21)
+
+
+def test_options_of_sample_reach_the_sampler():
+    method, params = method_and_params()
+
+    def draw(**options):
+        sample = functools.partial(method.sample, params, {}, num=4, num_steps=3, **options)
+        return np.asarray(jax.jit(sample)(jax.random.key(0)))
+
+    large, small = draw(), draw(variance='small')
+    flow, half, full = (draw(sampler='ddim', eta=eta) for eta in (None, 0.5, 1.0))
+    # Ancestral with the posterior variance and DDIM with eta 1 are one sampler.
+    np.testing.assert_allclose(full, small, atol=1e-4)
+    different = [large, small, flow, half]
+    for i, one in enumerate(different):
+        assert all(np.abs(one - other).max() > 1e-3 for other in different[:i])
+
+
+@pytest.mark.parametrize(
+    'options, field',
+    [
+        ({'sampler': 'euler'}, r"sample\.options\.sampler: no 'euler'; .* ancestral, ddim"),
+        ({'eta': 0.5}, r'sample\.options\.eta'),
+        ({'sampler': 'ancestral', 'eta': 0.0}, r'sample\.options\.eta'),
+        ({'sampler': 'ddim', 'variance': 'small'}, r'sample\.options\.variance'),
+        ({'variance': 'huge'}, "'huge'"),
+        ({'guidance': 2.0}, r'sample\.options\.guidance: .*class_conditional=True'),
+        ({'cond': jnp.zeros(2, jnp.int32)}, 'label: this model was trained without labels'),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, field):
+    method, params = method_and_params()
+    with pytest.raises(InputError, match=field):
+        method.sample(params, {}, jax.random.key(0), 2, **{'num_steps': 2, **options})
+
+
+def test_what_cannot_be_built_is_refused():
+    with pytest.raises(InputError, match=r"no prediction 'nonsense'; choose from epsilon"):
+        method_and_params(prediction='nonsense')
+    with pytest.raises(InputError, match=r'method\.class_conditional: .* no labels'):
+        method_and_params(spec=SPEC._replace(num_classes=None), class_conditional=True)
+
+
+# Labels
+
+
+def test_labels_are_dropped_at_the_asked_rate_and_replaced_by_the_index_after_the_last():
+    label = jnp.arange(3000) % 3
+    batch = {'x': jnp.zeros((3000, 2)), 'label': label}
+    for dropout in (0.0, 0.3, 1.0):
+        seen = []
+        method, params = conditional(functools.partial(Tiny, note=seen.append), label_dropout=dropout)
+        method.phases[0].loss(params, STATE, batch, jax.random.key(0))
+        given = np.asarray(seen[-1]['label'])
+        dropped = given == 3
+        assert abs(dropped.mean() - dropout) < 0.03 * (0 < dropout < 1) + 1e-9
+        np.testing.assert_array_equal(given[~dropped], np.asarray(label)[~dropped])
+
+
+def test_network_trains_in_training_and_is_evaluated_with_its_labels():
+    seen = []
+    method, params = conditional(functools.partial(Tiny, note=seen.append), label_dropout=1.0)
+    batch = {'x': jnp.zeros((6, 2)), 'label': jnp.arange(6) % 3}
+    method.phases[0].loss(params, STATE, batch, jax.random.key(0))
+    assert seen[-1]['train'] is True
+    seen.clear()
+    evaluate(method, params, batch)
+    assert all(call['train'] is False for call in seen)
+    np.testing.assert_array_equal(seen[0]['label'], batch['label'])
+
+
+def test_unconditional_model_gets_no_label_even_where_the_data_has_them():
+    seen = []
+    method, params = method_and_params(functools.partial(Tiny, note=seen.append))
+    assert method.num_classes is None
+    method.phases[0].loss(
+        params, STATE, {'x': jnp.zeros((3, 2)), 'label': jnp.arange(3)}, jax.random.key(0)
+    )
+    assert all(call['label'] is None for call in seen)
+
+
+def test_guidance_goes_from_the_unconditional_sample_through_the_conditional_one():
+    method, params = conditional()
+    assert method.num_classes == 3
+
+    @functools.partial(jax.jit, static_argnames='guidance')
+    def draw(label, guidance):
+        return method.sample(
+            params,
+            {},
+            jax.random.key(0),
+            6,
+            cond=None if label is None else jnp.full(6, label),
+            sampler='ddim',
+            num_steps=4,
+            guidance=guidance,
+        )
+
+    def by_hand(label):
+        def predict(x_t, t):
+            t = jnp.broadcast_to(t, (6,))
+            output = Tiny(2, 3).apply(
+                {'params': params['model']}, x_t, t, jnp.full(6, label), train=False
+            )
+            return gaussian.to_x0(CHAIN, 'epsilon', output, x_t, t).clip(-1, 1)
+
+        start_key, key = jax.random.split(jax.random.key(0))
+        x = jax.random.normal(start_key, (6, 2))
+        return samplers.ddim(predict, CHAIN, x, key, samplers.time_grid(4, 1000))
+
+    assert np.abs(np.asarray(draw(0, 1.0) - draw(1, 1.0))).max() > 1e-2
+    np.testing.assert_allclose(draw(1, 1.0), by_hand(1), atol=1e-5)
+    np.testing.assert_allclose(draw(1, 0.0), by_hand(3), atol=1e-4)
+    assert np.abs(np.asarray(draw(1, 3.0) - draw(1, 1.0))).max() > 1e-2
+
+
+def test_without_labels_asked_for_samples_take_the_classes_in_turn():
+    method, params = conditional()
+    draw = functools.partial(
+        method.sample, params, {}, jax.random.key(0), 7, sampler='ddim', num_steps=2
+    )
+    np.testing.assert_array_equal(draw(), draw(cond=jnp.array([0, 1, 2, 0, 1, 2, 0])))
+
+
+# The bound
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=('predict', 'process', 'num_steps', 'bound_terms', 'variance', 'levels'),
+)
+def bound(x, key=0, *, predict, process=CHAIN, num_steps, variance, bound_terms=None, levels=None):
+    return methods.variational_bound(
+        predict,
+        process,
+        x,
+        jax.random.key(key),
+        num_steps=num_steps,
+        bound_terms=bound_terms,
+        variance=variance,
+        levels=levels,
+    )
+
+
+def knows_nothing(x_t, t):
+    return jnp.zeros_like(x_t)
+
+
+def linear_alpha_sigma(t: float) -> tuple[float, float]:
+    log = -(0.1 * t + 0.5 * 19.9 * t**2)
+    return math.exp(0.5 * log), math.sqrt(-math.expm1(log))
+
+
+def rate_by_hand(x: float, num_steps: int, variance: str) -> float:
+    """L_N + sum of L_{k-1} for one number and the guess 0, in float64, from Bayes' rule."""
+    alpha, sigma = linear_alpha_sigma(1.0)
+    total = 0.5 * (sigma**2 + (alpha * x) ** 2 - 1 - math.log(sigma**2))
+    for k in range(2, num_steps + 1):
+        alpha_s, sigma_s = linear_alpha_sigma((k - 1) / num_steps)
+        alpha_t, _ = linear_alpha_sigma(k / num_steps)
+        step = alpha_t / alpha_s
+        large = 1 - step**2
+        small = 1 / (1 / sigma_s**2 + step**2 / large)
+        chosen = large if variance == 'large' else small
+        miss = small * alpha_s * x / sigma_s**2  # what the posterior means differ by
+        total += 0.5 * (math.log(chosen / small) + (small + miss**2) / chosen - 1)
+    return total
+
+
+@pytest.mark.parametrize('variance', ['large', 'small'])
+def test_rate_and_distortion_of_a_constant_guess_are_those_worked_out_by_hand(variance):
+    options = {'predict': knows_nothing, 'process': gaussian.linear(), 'variance': variance}
+    x, num_steps = np.array([[-1.0, 1 / 3], [1.0, 1.0]], np.float32), 25
+    alpha, sigma = linear_alpha_sigma(1 / num_steps)
+    rate, distortion = bound(x, num_steps=num_steps, **options)
+    expected = [[rate_by_hand(float(v), num_steps, variance) for v in row] for row in x]
+    np.testing.assert_allclose(rate, np.sum(expected, 1), rtol=1e-4)
+    density = -scipy.stats.norm.logpdf(x, 0, sigma / alpha).sum(1)
+    np.testing.assert_allclose(distortion, density, rtol=1e-4)
+
+    # With levels, as Ho et al.: the posterior variance one step on, and bins open at the ends.
+    rate, distortion = bound(x, num_steps=num_steps, levels=4, **options)
+    alpha_second, _ = linear_alpha_sigma(2 / num_steps)
+    step = alpha_second / alpha
+    deviation = (1 / (1 / sigma**2 + step**2 / (1 - step**2))) ** 0.5
+    np.testing.assert_allclose(rate, np.sum(expected, 1), rtol=1e-4)
+    cdf = scipy.stats.norm(0, deviation)
+    mass = {-1.0: cdf.logcdf(-2 / 3), 1.0: cdf.logsf(2 / 3)}
+    mass[1 / 3] = math.log(cdf.sf(0) - cdf.sf(2 / 3))
+    expected = -np.array([mass[-1.0] + mass[1 / 3], 2 * mass[1.0]])
+    np.testing.assert_allclose(distortion, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize('terms', [1, 4, 7, 18])
+def test_some_of_the_terms_estimate_the_sum_of_all_without_bias(terms):
+    x = jnp.full((40_000, 1), 0.8)
+    options = {'predict': knows_nothing, 'num_steps': 20, 'variance': 'small'}
+    options['process'] = gaussian.linear()
+    exact = rate_by_hand(0.8, 20, 'small')
+    rate = np.float64(bound(x, bound_terms=terms, **options)[0])
+    stderr = rate.std() / np.sqrt(len(rate))
+    assert 0 < stderr < 0.02 * exact  # each example has a start of its own
+    assert abs(rate.mean() - exact) < 4 * stderr
+    np.testing.assert_allclose(bound(x[:2], bound_terms=19, **options)[0], exact, rtol=1e-4)
+    np.testing.assert_allclose(bound(x[:2], bound_terms=99, **options)[0], exact, rtol=1e-4)
+
+
+def test_the_last_start_before_one_stays_on_the_chain(monkeypatch):
+    """Just below 1 it rounds to 1 in a sum, which would be a step past the end, and NaN."""
+    monkeypatch.setattr(jax.random, 'uniform', lambda key, shape: jnp.full(shape, 1 - 2.0**-23))
+    x = jnp.ones((2, 3))
+    rate, _ = bound(x, predict=knows_nothing, num_steps=1000, bound_terms=16, variance='large')
+    assert np.all(np.isfinite(np.asarray(rate)))
+
+
+GAUSSIAN_MEAN = np.array([0.2, -0.1])
+GAUSSIAN_COVARIANCE = np.array([[0.3, 0.18], [0.18, 0.2]])
+
+
+def gaussian_denoiser(x_t, t):
+    """E[x_0 | x_t] for N(GAUSSIAN_MEAN, GAUSSIAN_COVARIANCE) under the continuous linear process."""
+    process = gaussian.linear()
+    values, vectors = np.linalg.eigh(GAUSSIAN_COVARIANCE)
+    t = jnp.reshape(t, (-1, 1))
+    alpha, sigma = process.alpha(t), process.sigma(t)
+    gain = alpha * values / (alpha**2 * values + sigma**2)
+    return GAUSSIAN_MEAN + ((x_t - alpha * GAUSSIAN_MEAN) @ vectors * gain) @ vectors.T
+
+
+def excess_of_bound(x, minus_log_p, *lengths: int, **options) -> tuple[list[float], float]:
+    """Mean nats above the entropy for each length of chain, and the last one's standard error."""
+    means = []
+    for num_steps in lengths:
+        process = gaussian.linear()
+        rate, distortion = bound(x, process=process, num_steps=num_steps, **options)
+        # The mean of -log p is the entropy; taken per example, the noise of the data cancels.
+        excess = np.float64(rate + distortion) - minus_log_p
+        means.append(excess.mean())
+    return means, excess.std() / np.sqrt(len(x))
+
+
+def test_bound_of_the_exact_model_of_a_gaussian_closes_on_its_entropy_from_above():
+    law = scipy.stats.multivariate_normal(GAUSSIAN_MEAN, GAUSSIAN_COVARIANCE)
+    x = np.float32(law.rvs(4000, random_state=0))
+    measure = functools.partial(excess_of_bound, x, -law.logpdf(x), predict=gaussian_denoiser)
+    (first, second, third), stderr = measure(10, 100, 1000, variance='large')
+    assert first > second > third > -3 * stderr
+    assert third < 0.1 and stderr < 0.03
+    # The posterior variance is right for data that is known exactly, as a density never is.
+    (loose,), stderr = measure(100, variance='small')
+    assert loose > 1
+
+
+LEVEL_MASSES = np.array([0.1, 0.5, 0.15, 0.25])
+LEVELS = np.linspace(-1, 1, 4).astype(np.float32)
+
+
+def discrete_denoiser(x_t, t):
+    """E[x_0 | x_t] for numbers that take `LEVELS` with probabilities `LEVEL_MASSES`."""
+    process = gaussian.linear()
+    t = jnp.reshape(t, (-1, 1, 1))
+    alpha, sigma = process.alpha(t), process.sigma(t)
+    logits = -0.5 * ((x_t[..., None] - alpha * LEVELS) / sigma) ** 2 + np.log(LEVEL_MASSES)
+    return jax.nn.softmax(logits) @ LEVELS
+
+
+def test_bound_of_the_exact_model_of_discrete_data_closes_on_its_entropy_from_above():
+    num = 4000
+    x = np.repeat(LEVELS, np.round(num * LEVEL_MASSES).astype(int))[:, None]
+    entropy = -np.sum(LEVEL_MASSES * np.log(LEVEL_MASSES))
+    measure = functools.partial(excess_of_bound, x, entropy, predict=discrete_denoiser, levels=4)
+    (first, second, third), stderr = measure(50, 250, 1000, variance='small')
+    assert first > second > third > -3 * stderr
+    assert third < 0.05 * entropy and stderr < 0.015
+    (loose,), stderr = measure(100, variance='large')
+    assert loose > 3 * stderr
+
+
+def test_unknown_variance_of_the_bound_is_refused():
+    with pytest.raises(InputError, match=r"evaluate\.options\.variance: 'huge' is neither"):
+        bound(jnp.zeros((1, 1)), predict=knows_nothing, num_steps=4, variance='huge')
+
+
+# What evaluation reports
+
+SPECS = {
+    'levels': SPEC,
+    'dequantized': SPEC._replace(dequantized=True),
+    'continuous': SPEC._replace(levels=None),
+}
+
+
+@pytest.mark.parametrize('kind', SPECS)
+def test_evaluation_is_per_example_and_every_number_names_its_estimator(kind):
+    method, params = method_and_params(spec=SPECS[kind])
+    x = jax.random.choice(jax.random.key(1), jnp.asarray(LEVELS), (5, 2))
+    values = jax.jit(functools.partial(evaluate, method))(params, {'x': x})
+    measure = 'nats_per_dim' if kind == 'continuous' else 'bits_per_dim'
+    assert {'loss', measure} <= set(values)
+    for name, column in values.items():
+        assert column.shape == (5,) and np.all(np.isfinite(np.asarray(column))), name
+        assert method.estimators[name].split()[0] in ('exact', 'upper', 'estimate', 'part'), name
+    assert method.estimators[measure].startswith('upper bound')
+    assert ('dequantized' in method.estimators[measure]) == (kind == 'dequantized')
+
+
+def test_evaluation_of_one_example_does_not_depend_on_the_others():
+    method, params = method_and_params()
+    x = jax.random.choice(jax.random.key(1), jnp.asarray(LEVELS), (5, 2))
+    run = jax.jit(functools.partial(evaluate, method))
+    first, other = run(params, {'x': x}), run(params, {'x': x.at[1:].multiply(-1)})
+    for name in first:
+        np.testing.assert_allclose(first[name][0], other[name][0], rtol=1e-5, err_msg=name)
+    assert np.all(first['loss'][1:] != other['loss'][1:])
+
+
+def test_bound_is_reported_in_the_units_of_the_data():
+    dims, levels = 2, 4
+    rate, distortion = jnp.array([1.0, 2.0]), jnp.array([3.0, 0.0])
+    report = methods.report_bound(rate, distortion, SPECS['levels'])
+    np.testing.assert_allclose(report['rate_bits_per_dim'], np.array([1, 2]) / dims / np.log(2))
+    np.testing.assert_allclose(report['distortion_bits_per_dim'], np.array([3, 0]) / 2 / np.log(2))
+    np.testing.assert_allclose(report['bits_per_dim'], np.array([4, 2]) / dims / np.log(2))
+    report = methods.report_bound(rate, distortion, SPECS['continuous'])
+    assert {k: v.tolist() for k, v in report.items()} == {'nats_per_dim': [2, 1]}
+    # A uniform density on [-1, 1)^2 knows nothing of the levels: log2(levels) bits each.
+    uniform = jnp.full(2, dims * math.log(2))
+    report = methods.report_bound(uniform, 0 * uniform, SPECS['dequantized'])
+    assert set(report) == {'bits_per_dim'}
+    np.testing.assert_allclose(report['bits_per_dim'], math.log2(levels), rtol=1e-6)

@@ -1,0 +1,113 @@
+"""Evaluations: exact over a split, whatever the batches."""
+
+import importlib
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_jax import parallel
+from gen_jax.data import images
+from gen_jax.evaluate import make_evaluation
+from gen_jax.methods.method import Method
+from gen_jax.run import Run, initialize
+
+
+def run_of(evaluate) -> Run:
+    """A run of a method without parameters, whose evaluation is the function given."""
+    method = Method(
+        init=lambda key, batch: ({'model': jnp.zeros(())}, {}),
+        phases=(),
+        sample=None,
+        evaluate=evaluate,
+        estimators={'mean': 'exact'},
+        averaged=(),
+    )
+    layout = parallel.lay_out()
+    spec = images.describe().spec
+    run = Run(layout, spec, method, {}, None)
+    template = jax.eval_shape(lambda: initialize_plainly(method))
+    shardings = parallel.state_shardings(layout, template)
+    template = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        template,
+        shardings,
+    )
+    return run._replace(template=template)
+
+
+def initialize_plainly(method):
+    from gen_jax.state import init_state
+
+    return init_state(method, {}, 0, {'x': jnp.zeros((8, 8, 8, 1))})
+
+
+@pytest.mark.parametrize('batch_size', [8, 64, 304])
+def test_the_last_partial_batch_counts_only_its_real_rows(batch_size):
+    """297 held-out digits divide by none of these batch sizes."""
+    run = run_of(lambda params, model_state, batch, key: {'mean': batch['x'].mean((1, 2, 3))})
+    config = importlib.import_module('configs.ddpm_digits').get_config()
+    config.evaluate.batch_size = batch_size
+    dataset = images.load()
+    result = make_evaluation(run, dataset.evaluation, config)(initialize(run, 0))['mean']
+
+    raw = dataset.evaluation.fetch(np.arange(297))['image']
+    means = (2 * raw / 16.0 - 1).mean((1, 2, 3))
+    assert result['n'] == 297
+    np.testing.assert_allclose(result['value'], means.mean(), rtol=1e-6)
+    np.testing.assert_allclose(result['stderr'], means.std(ddof=1) / np.sqrt(297), rtol=1e-5)
+    assert result['estimator'] == 'exact'
+
+
+def test_num_batches_bounds_the_work():
+    run = run_of(lambda params, model_state, batch, key: {'mean': batch['x'].mean((1, 2, 3))})
+    config = importlib.import_module('configs.ddpm_digits').get_config()
+    config.evaluate.batch_size, config.evaluate.num_batches = 16, 3
+    result = make_evaluation(run, images.load().evaluation, config)(initialize(run, 0))['mean']
+    assert result['n'] == 48
+
+
+def test_train_evaluate_sample_through_the_door(launch, tmp_path):
+    """The three modes on the real digits, one after the other."""
+    flags = (
+        '--config=configs/ddpm_digits.py:smoke',
+        '--config.data.source=embedded',
+        f'--workdir={tmp_path}',
+    )
+    assert launch(*flags).returncode == 0
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / 'checkpoints').rglob('*')}
+
+    done = launch(*flags, '--mode=evaluate', '--config.evaluate.num_batches=3')
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / 'evaluation.json').read_text())
+    bits = results['bits_per_dim']
+    assert bits['n'] == 24 and bits['stderr'] > 0 and 'upper bound' in bits['estimator']
+    assert bits['step'] == 3 and bits['options'] == {'bound_terms': 49}
+    parts = results['rate_bits_per_dim']['value'] + results['distortion_bits_per_dim']['value']
+    np.testing.assert_allclose(bits['value'], parts, rtol=1e-6)
+    assert 'bits_per_dim = ' in done.stdout
+
+    done = launch(*flags, '--mode=sample', '--num=13', '--seed=5', '--steps=4')
+    assert done.returncode == 0, done.stderr
+    written = tmp_path / 'samples' / 'num13_seed5'
+    assert done.stdout.split() == [f'{written}.png', f'{written}.npz']
+    with np.load(f'{written}.npz') as arrays:
+        assert arrays['x'].shape == (13, 8, 8, 1) and arrays['x'].dtype == np.uint8
+        assert arrays['label'].tolist() == [*range(10), 0, 1, 2]
+        first = arrays['x']
+    again = launch(
+        *flags, '--mode=sample', '--num=13', '--seed=5', '--steps=4', f'--out={tmp_path}/a.npz'
+    )
+    assert again.returncode == 0, again.stderr
+    with np.load(tmp_path / 'a.npz') as arrays:
+        np.testing.assert_array_equal(arrays['x'], first)
+    one = launch(
+        *flags, '--mode=sample', '--num=4', '--label=3', '--steps=4', f'--out={tmp_path}/b.npz'
+    )
+    assert one.returncode == 0, one.stderr
+    with np.load(tmp_path / 'b.npz') as arrays:
+        assert arrays['label'].tolist() == [3] * 4
+    # Looking changes nothing.
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / 'checkpoints').rglob('*')}

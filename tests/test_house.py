@@ -1,0 +1,136 @@
+"""The house itself: arrows that point down, configs that all run, and what must never be loaded."""
+
+import ast
+import importlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gen_jax.run import assemble
+from gen_jax.writers import read_rows
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('[!_]*.py') if path.stem != 'common')
+
+# Rooms by floor, from the ground up. A room imports from the floors below it.
+FLOORS = (
+    ('types', 'errors', 'runtime', 'parallel'),
+    ('processes', 'losses', 'samplers', 'networks', 'data'),
+    ('methods',),
+    ('build', 'optim', 'state', 'step', 'checkpoint', 'writers', 'workdir', 'run'),
+    ('train', 'evaluate', 'sample', 'plan'),
+)
+# The doors between rooms on one floor, every one of them.
+DOORS = {
+    ('parallel', 'types'),
+    ('parallel', 'errors'),
+    ('parallel', 'runtime'),
+    ('samplers', 'processes'),
+    ('optim', 'build'),
+    ('step', 'state'),
+    ('checkpoint', 'state'),
+    ('workdir', 'writers'),
+    ('run', 'build'),
+    ('run', 'optim'),
+    ('run', 'state'),
+    ('train', 'evaluate'),
+    ('train', 'sample'),
+}
+
+
+def arrows():
+    """(room, imported room, file) for every import of gen_jax inside gen_jax."""
+    for path in sorted((ROOT / 'gen_jax').rglob('*.py')):
+        room = path.relative_to(ROOT / 'gen_jax').with_suffix('').parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('gen_jax'):
+                names = node.module.split('.')[1:2] or [alias.name for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [a.name.split('.')[1] for a in node.names if a.name.startswith('gen_jax.')]
+            else:
+                continue
+            for name in names:
+                yield room, name, path.name
+
+
+def test_arrows_point_down():
+    floor = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+    up = [
+        (room, other, file)
+        for room, other, file in arrows()
+        if room != other and floor[other] >= floor[room] and (room, other) not in DOORS
+    ]
+    assert up == []
+
+
+def test_every_door_is_used():
+    assert {(a, b) for a, b, _ in arrows()} >= DOORS
+
+
+def test_only_one_file_says_pmap():
+    says = [
+        path.name
+        for path in (ROOT / 'gen_jax').rglob('*.py')
+        if any(
+            isinstance(node, ast.Attribute) and node.attr == 'pmap'
+            for node in ast.walk(ast.parse(path.read_text()))
+        )
+    ]
+    assert says == ['parallel.py']
+
+
+def test_nothing_falls_back_in_silence():
+    """One source of defaults: `config.get(name, default)` would hide a typo."""
+    for path in (ROOT / 'gen_jax').rglob('*.py'):
+        assert 'config.get(' not in path.read_text(), path
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_every_config_builds_at_full_size(name):
+    config = importlib.import_module(f'configs.{name}').get_config()
+    run = assemble(config)
+    assert config.is_locked
+    assert set(run.template.params) == set(config.networks)
+
+
+@pytest.mark.parametrize(
+    ('name', 'strategy'), [*((name, 'jit') for name in CONFIGS), ('ddpm_digits', 'pmap')]
+)
+def test_every_config_smokes_through_the_door(name, strategy, launch, tmp_path):
+    """On eight devices, with every file a run should leave."""
+    flags = (
+        f'--config=configs/{name}.py:smoke',
+        f'--workdir={tmp_path}',
+        f'--config.parallel.strategy={strategy}',
+    )
+    done = launch(*flags, devices=8)
+    assert done.returncode == 0, done.stderr
+    rows = read_rows(tmp_path / 'metrics.jsonl')
+    assert [row['step'] for row in rows] == [1, 2, 3, 3]
+    assert all(np.isfinite(row['model/loss']) for row in rows[:3])
+    assert {'eval/loss', 'eval/bits_per_dim'} <= rows[3].keys()
+    run = json.loads((tmp_path / 'run.json').read_text())
+    assert run['starts'][0]['devices'].startswith('8 x')
+    assert (tmp_path / 'samples' / 'step_00000003.png').stat().st_size > 100
+    assert list(tmp_path.glob('events.out.tfevents.*'))
+
+
+def test_training_never_loads_tensorflow_or_torch(launch, tmp_path):
+    """Packages of those names are planted that leave a mark when anything tries to import them."""
+    for name in ('tensorflow', 'torch'):
+        (tmp_path / 'trap' / name).mkdir(parents=True)
+        (tmp_path / 'trap' / name / '__init__.py').write_text(
+            f'import pathlib, traceback\n'
+            f'pathlib.Path({str(tmp_path / name)!r}).write_text("".join(traceback.format_stack()))\n'
+            f'raise ImportError("a trap")\n'
+        )
+    path = os.pathsep.join([str(tmp_path / 'trap'), os.environ.get('PYTHONPATH', '')])
+    done = launch(
+        '--config=configs/ddpm_cifar.py:smoke', f'--workdir={tmp_path / "run"}', PYTHONPATH=path
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ('tensorflow', 'torch'):
+        assert not (tmp_path / name).exists(), (tmp_path / name).read_text()

@@ -1,0 +1,93 @@
+"""The door: bad input is one line and status 2, and leaves nothing behind."""
+
+import pytest
+
+SMOKE = '--config=configs/ddpm_digits.py:smoke'
+
+BAD = {
+    'no config': ((), '--config: which run?'),
+    'config file absent': (('--config=configs/nope.py',), "cannot load 'configs/nope.py'"),
+    'config argument': (('--config=configs/ddpm_digits.py:tiny',), "no argument 'tiny'"),
+    'unknown field': (
+        (SMOKE, '--config.data.batchsize=3'),
+        "--config.data.batchsize: there is no field 'batchsize'; did you mean 'batch_size'?",
+    ),
+    'unknown section': ((SMOKE, '--config.zzz=3'), "--config.zzz: there is no field 'zzz'"),
+    'wrong type': ((SMOKE, '--config.data.batch_size=many'), '--config.data.batch_size=many'),
+    'unknown flag': ((SMOKE, '--nun=3'), 'nun'),
+    'no flag': ((SMOKE, 'train'), "'train' is no flag"),
+    'unknown mode': ((SMOKE, '--mode=trian'), 'train|sample|evaluate|plan'),
+    'flag of another mode': ((SMOKE, '--num=3'), '--num: only --mode=sample takes it'),
+    'num=0': ((SMOKE, '--mode=sample', '--num=0'), '--num: 0 must be at least 1'),
+    'out of another kind': ((SMOKE, '--mode=sample', '--out=x.gif'), 'end in .npz or .png'),
+    'label out of range': ((SMOKE, '--mode=sample', '--label=10'), 'from 0 to 9'),
+    'more steps than the chain': ((SMOKE, '--mode=sample', '--steps=51'), '1 to 50'),
+    'never trained': ((SMOKE, '--mode=sample'), 'has no checkpoints; train first'),
+    'never trained, evaluate': ((SMOKE, '--mode=evaluate'), 'has no checkpoints; train first'),
+    'network name': ((SMOKE, '--config.networks.model.name=unet.Unet'), 'it has AttentionBlock'),
+    'network module': ((SMOKE, '--config.networks.model.name=unett.UNet'), 'networks.model.name'),
+    'groups': ((SMOKE, '--config.networks.model.num_groups=3'), 'num_groups'),
+    'prediction': ((SMOKE, '--config.method.prediction=noise'), 'choose from epsilon, x0'),
+    'sampler': ((SMOKE, '--config.sample.options.sampler=dimm'), 'choose from ancestral, ddim'),
+    'negative steps': ((SMOKE, '--config.train.num_steps=-1'), 'train.num_steps: -1'),
+    'ema': ((SMOKE, '--config.ema.decay=1.0'), 'ema.decay: 1.0'),
+    'strategy': ((SMOKE, '--config.parallel.strategy=xmap'), "neither 'jit' nor 'pmap'"),
+    'source': ((SMOKE, '--config.data.source=web'), 'tfds, embedded, folder, synthetic'),
+    'no such folder': (
+        (SMOKE, '--config.data.source=folder', '--config.data.data_dir=/no/such'),
+        'data.data_dir',
+    ),
+}
+
+
+@pytest.mark.parametrize('case', BAD)
+def test_bad_input_is_one_line_and_status_two(case, launch, tmp_path):
+    arguments, message = BAD[case]
+    done = launch(*arguments, f'--workdir={tmp_path / "run"}')
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith('error: '), done.stderr
+    assert message in lines[0]
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_batch_that_does_not_divide_by_the_devices(launch, tmp_path):
+    done = launch(SMOKE, '--config.data.batch_size=12', f'--workdir={tmp_path / "run"}', devices=8)
+    assert done.returncode == 2
+    assert 'error: data.batch_size: 12 examples cannot be split over 8 device(s)' in done.stderr
+    assert not (tmp_path / 'run').exists()
+
+
+def test_missing_data_names_the_set_the_folder_and_the_way_out(launch, tmp_path):
+    done = launch(
+        '--config=configs/ddpm_mnist.py',
+        f'--config.data.data_dir={tmp_path / "data"}',
+        f'--workdir={tmp_path / "run"}',
+        # No proxy answers there: this is a machine without a network, wherever the test runs.
+        https_proxy='http://127.0.0.1:9',
+        http_proxy='http://127.0.0.1:9',
+    )
+    assert done.returncode == 2
+    assert done.stderr.count('\n') == 1
+    assert "'mnist'" in done.stderr and str(tmp_path / 'data') in done.stderr
+    assert not (tmp_path / 'run').exists() and not (tmp_path / 'data').exists()
+
+
+def test_a_workdir_that_cannot_be_written(launch, tmp_path):
+    (tmp_path / 'file').write_text('in the way')
+    done = launch(SMOKE, f'--workdir={tmp_path / "file" / "run"}')
+    assert done.returncode == 2
+    assert done.stderr.count('\n') == 1
+    assert '--workdir' in done.stderr and 'cannot be written' in done.stderr
+
+
+def test_a_workdir_of_a_different_config(launch, tmp_path):
+    assert launch(SMOKE, f'--workdir={tmp_path}').returncode == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    done = launch(SMOKE, f'--workdir={tmp_path}', '--config.optim.model.learning_rate=0.5')
+    assert done.returncode == 2
+    assert 'optim.model.learning_rate is 0.001 there and 0.5 here' in done.stderr
+    done = launch(SMOKE, f'--workdir={tmp_path}', '--config.train.num_steps=3')
+    assert done.returncode == 0 and 'step 3 is already done' in done.stderr
+    after = {path: path.read_bytes() for path in before if path.suffix == '.jsonl'}
+    assert all(before[path] == after[path] for path in after)
