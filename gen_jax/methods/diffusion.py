@@ -207,11 +207,16 @@ def variational_bound(
         data, where L_0 is the density of the Gaussian that has the variance of x_{1/N} about x_0.
 
     Raises:
-      InputError: `variance` is neither 'large' nor 'small'.
+      InputError: `variance` is neither 'large' nor 'small', or there are no terms to take.
     """
     if variance not in ('large', 'small'):
         raise InputError(f"evaluate.options.variance: {variance!r} is neither 'large' nor 'small'")
     num_inner = num_steps - 1
+    if num_inner < 1 or (bound_terms is not None and bound_terms < 1):
+        raise InputError(
+            f'evaluate.options.bound_terms: {bound_terms} of the {num_inner} inner terms of the '
+            'bound; use at least 1, or None for all, and a chain of at least 2 steps'
+        )
     terms = num_inner if bound_terms is None else min(bound_terms, num_inner)
     start_key, noise_key, end_key = jax.random.split(key, 3)
     # Spread evenly from a random start, each k = 2..N is as likely as any other; each example has

@@ -68,8 +68,8 @@ def cosine(offset: float = 0.008, num_steps: int | None = None) -> GaussianProce
         f = np.cos(np.pi / 2 * (np.arange(num_steps + 1) / num_steps + offset) / (1 + offset)) ** 2
         return _discrete(np.minimum(1 - f[1:] / f[:-1], 0.999))
 
-    # At t = 1 alpha would reach zero, and with it every division by alpha. So log alpha^2 ends along
-    # its tangent, which keeps the rates of (4) away from zero too.
+    # At t = 1 alpha would reach zero, and divisions by it would fail. So log alpha^2 ends along its
+    # tangent, which keeps the rates of (4) away from zero too.
     last = 0.9999
     slope = -np.pi / (1 + offset) * np.tan(np.pi / 2 * (last + offset) / (1 + offset))
 

@@ -226,10 +226,10 @@ def epsilon(x, t, xp=np):
     return 0.9 * t * x + 0.1 * xp.cos(3 * x + t)
 
 
-def predict_x0(clip: bool):
+def predict_x0(clip):
     def predict(x_t, t):
         x0 = gaussian.to_x0(CHAIN, 'epsilon', epsilon(x_t, t, jnp), x_t, t)
-        return x0.clip(-1, 1) if clip else x0
+        return jnp.where(clip, x0.clip(-1, 1), x0)
 
     return predict
 
@@ -268,10 +268,13 @@ PARITY = {
 
 
 @functools.cache
-def our_sampler(name: str, clip: bool):
-    """`(x, key, times) -> x`, one program for every grid of a length."""
-    predict = predict_x0(clip)
-    return jax.jit(lambda x, key, times: SAMPLERS[name](predict, CHAIN, x, key, times))
+def our_sampler(name: str):
+    """`(x, key, times, clip) -> x`, one program for every grid of a length."""
+
+    def draw(x, key, times, clip):
+        return SAMPLERS[name](predict_x0(clip), CHAIN, x, key, times)
+
+    return jax.jit(draw)
 
 
 @pytest.mark.parametrize('clip', [False, True])
@@ -289,7 +292,7 @@ def test_every_kind_of_step_is_that_of_diffusers(name, clip, monkeypatch):
             theirs = diffusers_step(
                 scheduler, monkeypatch, np.float64(x), timestep, noise, eta, clip
             )
-            ours = our_sampler(name, clip)(x, key, times[index : index + 2])
+            ours = our_sampler(name)(x, key, times[index : index + 2], clip)
             np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
@@ -303,6 +306,6 @@ def test_fifty_steps_are_those_of_diffusers(name, monkeypatch):
         # Theirs adds noise on the way to x_0 as well, unless it comes from timestep 0.
         noise = noise_of_step(key, index, x.shape) * (times[index + 1] > 0)
         theirs = diffusers_step(scheduler, monkeypatch, theirs, timestep, noise, eta, clip)
-    ours = our_sampler(name, clip)(x, key, times)
+    ours = our_sampler(name)(x, key, times, clip)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     assert np.std(theirs) > 0.1
