@@ -4,7 +4,8 @@
 
 Every contender lives in a process of its own, since the allocator and the thread pools are
 process-wide; they are asked in turn, round after round, so that all of them see the same machine.
-The table gives medians over the rounds. All run the same work: noising, the U-Net forward and
+The table gives the median over the rounds and the fastest round, each with the best peer's time
+over its own; the fastest rounds are those that other work on the machine disturbed least. All run the same work: noising, the U-Net forward and
 backward, clipping by global norm, Adam, an exponential moving average; or DDIM of 64 images. All
 GFLOP/s divide by the same number, XLA's count for the plain program.
 """
@@ -283,21 +284,22 @@ def report(network: str, job: str, seconds: dict, sgemm: dict, memory: dict) -> 
     """Prints the table of {contender: seconds of each round}, and of the same for the sgemm."""
     work_done = gflop(network, job)
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    best = min((value for name, value in median.items() if name != 'gen_jax'), default=None)
+    fastest = {name: min(values) for name, values in seconds.items()}
+    peers = [name for name in seconds if name != 'gen_jax']
     print(f'\n{job}, {network} network, {work_done:.0f} GFLOP, {len(seconds["gen_jax"])} rounds')
-    heads = ('ms', 'fastest', 'slowest', 'best peer/it', 'GFLOP/s', 'own sgemm', 'peak MiB')
-    print(' ' * 15 + ''.join(f'{head:>13}' for head in heads))
-    for name, value in median.items():
-        cells = (
-            f'{value * 1e3:.0f}',
-            f'{min(seconds[name]) * 1e3:.0f}',
-            f'{max(seconds[name]) * 1e3:.0f}',
-            f'{best / value:.2f}' if best else '',
-            f'{work_done / value:.0f}',
+    heads = ('ms', 'peer/it', 'fastest', 'peer/it', 'GFLOP/s', 'own sgemm', 'peak MiB')
+    print(' ' * 15 + ''.join(f'{head:>11}' for head in heads))
+    for name in seconds:
+        cells = []
+        for figures in (median, fastest):
+            best = min((figures[peer] for peer in peers), default=float('nan'))
+            cells += [f'{figures[name] * 1e3:.0f}', f'{best / figures[name]:.2f}']
+        cells += [
+            f'{work_done / median[name]:.0f}',
             f'{2 * SGEMM**3 / statistics.median(sgemm[name]) / 1e9:.0f}',
             f'{memory[name]:.0f}',
-        )
-        print(f'{name:15}' + ''.join(f'{cell:>13}' for cell in cells), flush=True)
+        ]
+        print(f'{name:15}' + ''.join(f'{cell:>11}' for cell in cells), flush=True)
 
 
 def main() -> None:

@@ -4,7 +4,8 @@
 
 1. glibc keeps freed memory. XLA's CPU backend allocates its work space on every call; by default
    glibc gives large blocks back to the kernel when they are freed, so each call pays thousands of
-   page faults for memory it had a moment ago.
+   page faults for memory it had a moment ago. A program then runs on the thread that calls it:
+   with a second thread that allocates, the heap breaks into pieces and grows to twice the size.
 2. Compiled programs are kept on disk, so that a second run of the same program starts at once.
 3. The checkpoint library says what went wrong, and no more.
 

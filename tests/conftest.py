@@ -1,4 +1,4 @@
-"""Eight virtual devices and a compile cache of the session's own, for this process and its children.
+"""Eight virtual devices and a compile cache of our own, for this process and its children.
 
 `GEN_JAX_DATA` names a folder with the real sets (`tfds/cifar10`, `tfds/mnist`); tests that read
 them are skipped where it is absent.
@@ -33,7 +33,7 @@ def compile_cache(tmp_path_factory) -> None:
 
 @pytest.fixture
 def launch():
-    """Runs `launch.py` as a user does: `launch('--config=…', devices=1)`, in a process of its own."""
+    """Runs `launch.py` as a user does, in a process of its own: `launch('--config=…')`."""
 
     def run(*arguments: str, devices: int = 1, **environment: str):
         flags = f'--xla_force_host_platform_device_count={devices}'

@@ -124,7 +124,8 @@ def test_training_never_loads_tensorflow_or_torch(launch, tmp_path):
         (tmp_path / 'trap' / name).mkdir(parents=True)
         (tmp_path / 'trap' / name / '__init__.py').write_text(
             f'import pathlib, traceback\n'
-            f'pathlib.Path({str(tmp_path / name)!r}).write_text("".join(traceback.format_stack()))\n'
+            f'stack = "".join(traceback.format_stack())\n'
+            f'pathlib.Path({str(tmp_path / name)!r}).write_text(stack)\n'
             f'raise ImportError("a trap")\n'
         )
     path = os.pathsep.join([str(tmp_path / 'trap'), os.environ.get('PYTHONPATH', '')])

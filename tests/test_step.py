@@ -125,7 +125,7 @@ def test_eight_devices_agree_with_one_on_losses_and_gradients(strategy):
 
 
 def test_pmap_draws_different_noise_on_each_device():
-    """With equal rows everywhere, equal noise would leave the mean over devices as spread as one."""
+    """The mean over devices is that of eight draws, each from its own folded key."""
     method = game(noise=1.0)
     layout = parallel.lay_out('pmap')
     state = init_state(method, SGD, 0, BATCH)
