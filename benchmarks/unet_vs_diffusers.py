@@ -5,9 +5,11 @@
 Every contender lives in a process of its own, since the allocator and the thread pools are
 process-wide; they are asked in turn, round after round, so that all of them see the same machine.
 The table gives the median over the rounds and the fastest round, each with the best peer's time
-over its own; the fastest rounds are those that other work on the machine disturbed least. All run the same work: noising, the U-Net forward and
-backward, clipping by global norm, Adam, an exponential moving average; or DDIM of 64 images. All
-GFLOP/s divide by the same number, XLA's count for the plain program.
+over its own; the fastest rounds are those that other work on the machine disturbed least.
+
+All run the same work: noising, the U-Net forward and backward, clipping by global norm, Adam, an
+exponential moving average; or DDIM of 64 images. All GFLOP/s divide by the same number, XLA's count
+for the plain program.
 """
 
 import argparse

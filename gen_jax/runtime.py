@@ -57,6 +57,7 @@ def _keep_freed_memory() -> bool:
     """Sets glibc's allocator to keep what is freed; False where the C library is another one."""
     if host.libc_ver()[0] != 'glibc':
         return False
+    jax.config.update('jax_cpu_enable_async_dispatch', False)
     mallopt = ctypes.CDLL(None).mallopt
     done = [mallopt(parameter, value) for parameter, value in _KEEP_FREED_MEMORY.items()]
     return all(done)

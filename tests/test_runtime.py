@@ -1,0 +1,99 @@
+"""Start-up settings, each in a process of its own, since they cannot be taken back."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from gen_jax import runtime
+
+
+def run(program: str, **environment: str) -> str:
+    """What a fresh Python prints; the environment has no cache settings but those given."""
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ('XDG_CACHE_HOME', 'JAX_COMPILATION_CACHE_DIR', 'XLA_FLAGS')
+    }
+    done = subprocess.run(
+        [sys.executable, '-c', program],
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+COMPILE = """
+from gen_jax import runtime
+runtime.start()
+runtime.start()
+import jax
+print(jax.jit(lambda x: 2 * x)(21.0))
+print(jax.config.jax_compilation_cache_dir)
+"""
+
+
+def test_programs_are_cached_under_the_users_cache_folder(tmp_path):
+    answer, folder = run(COMPILE, XDG_CACHE_HOME=str(tmp_path)).split()
+    assert float(answer) == 42
+    assert folder == str(tmp_path / 'gen_jax' / 'compile')
+    assert any((tmp_path / 'gen_jax' / 'compile').iterdir())
+
+
+def test_a_cache_folder_already_set_is_kept(tmp_path):
+    ours, home = tmp_path / 'mine', tmp_path / 'home'
+    environment = {'JAX_COMPILATION_CACHE_DIR': str(ours), 'XDG_CACHE_HOME': str(home)}
+    _, folder = run(COMPILE, **environment).split()
+    assert folder == str(ours)
+    assert any(ours.iterdir()) and not home.exists()
+
+
+def test_an_unusable_cache_folder_is_no_obstacle(tmp_path):
+    (tmp_path / 'file').touch()
+    answer, folder = run(COMPILE, XDG_CACHE_HOME=str(tmp_path / 'file')).split()
+    assert float(answer) == 42 and folder == 'None'
+
+
+# A step whose work space is one block of 64 MiB: glibc would hand it back to the kernel each time.
+COUNT_FAULTS = """
+import resource
+import jax, jax.numpy as jnp
+step = jax.jit(lambda x, w: jnp.tanh(x @ w) @ w.T)
+x, w = jnp.ones((8192, 64)), jnp.ones((64, 2048))
+for i in range(13):
+    if i == 8:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    x = step(x, w).block_until_ready()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 5)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='the setting is of glibc')
+def test_a_warm_step_has_no_page_faults(tmp_path):
+    start = 'from gen_jax import runtime\nruntime.start()\n'
+    assert float(run(start + COUNT_FAULTS, XDG_CACHE_HOME=str(tmp_path))) < 100
+    assert float(run(COUNT_FAULTS)) > 1000
+
+
+def test_without_glibc_the_allocator_is_left_alone(monkeypatch):
+    monkeypatch.setattr(platform, 'libc_ver', lambda: ('', ''))
+    monkeypatch.setattr(runtime.ctypes, 'CDLL', lambda name: pytest.fail('called the C library'))
+    assert runtime._keep_freed_memory() is False
+
+
+def test_compiler_options_are_accepted():
+    options = runtime.compiler_options('cpu')
+    assert jax.jit(lambda x: x + 1, compiler_options=options)(jnp.float32(1)) == 2
+    assert runtime.compiler_options('gpu') == runtime.compiler_options('tpu') == {}
+
+
+def test_an_option_that_jaxlib_refuses_is_left_out(monkeypatch):
+    monkeypatch.setattr(runtime, '_YNN_OPTION', {'xla_cpu_no_such_option': 'on'})
+    assert runtime.compiler_options.__wrapped__('cpu') == {}
