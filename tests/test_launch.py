@@ -86,7 +86,7 @@ def test_a_workdir_of_a_different_config(launch, tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
     done = launch(SMOKE, f'--workdir={tmp_path}', '--config.optim.model.learning_rate=0.5')
     assert done.returncode == 2
-    assert 'optim.model.learning_rate is 0.001 there and 0.5 here' in done.stderr
+    assert 'optim.model.learning_rate is 0.002 there and 0.5 here' in done.stderr
     done = launch(SMOKE, f'--workdir={tmp_path}', '--config.train.num_steps=3')
     assert done.returncode == 0 and 'step 3 is already done' in done.stderr
     after = {path: path.read_bytes() for path in before if path.suffix == '.jsonl'}
