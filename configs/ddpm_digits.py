@@ -54,7 +54,7 @@ def get_config(arg: str = ''):
     config.evaluate.options.bound_terms = 999
     config.sample.num = 100
     config.sample.batch_size = 100
-    config.sample.options = common.section(sampler='ddim', num_steps=100)
+    config.sample.options = common.section(sampler='ddim', num_steps=100, guidance=1.0)
 
     if arg == 'smoke':
         common.shrink_unet(config)

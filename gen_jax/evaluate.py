@@ -51,7 +51,7 @@ def evaluate(config, workdir: Path) -> dict[str, dict]:
         write_json(workdir / 'evaluation.json', records)
         for name, record in records.items():
             print(
-                f'{name} = {record["value"]:.5g} +- {record["stderr"]:.2g} '
+                f'{name} = {record["value"]:.5g} +- {record["stderr"] or float("nan"):.2g} '
                 f'(n = {record["n"]}; {record["estimator"]})'
             )
     return records

@@ -75,6 +75,12 @@ def learning_rate_schedule(
             'cosine and linear need it, constant has none'
         )
 
+    if warmup_steps < 0 or (decay_steps is not None and decay_steps < 1):
+        raise InputError(
+            f'{field}.warmup_steps, {field}.decay_steps: {warmup_steps}, {decay_steps}; '
+            'the first must be at least 0, the second at least 1'
+        )
+
     def rate(count):
         warm = jnp.minimum(1.0, (count + 1) / max(warmup_steps, 1))
         if schedule == 'constant':

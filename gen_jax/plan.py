@@ -8,8 +8,6 @@ import functools
 import time
 
 import jax
-from rich.console import Console
-from rich.table import Table
 
 from gen_jax import parallel
 from gen_jax.run import abstract_batch, assemble, data_options, modality
@@ -45,12 +43,19 @@ def plan(config) -> dict:
         'parameters': {
             player: count_parameters(tree) for player, tree in run.template.params.items()
         },
-        'flops_per_step': (lowered.cost_analysis() or {}).get('flops'),
+        'flops_per_step': flops_of(lowered, run.parallel),
         'peak_bytes': peak_bytes(memory),
         'compile_seconds': seconds,
     }
     show(config, facts, run.parallel)
     return facts
+
+
+def flops_of(lowered, layout: parallel.Parallel) -> float | None:
+    """Operations for the global batch; None where the compiler does not count them."""
+    flops = (lowered.cost_analysis() or {}).get('flops')
+    # Under pmap the program that is lowered is that of one device.
+    return flops * layout.batch_devices if flops and layout.strategy == 'pmap' else flops
 
 
 def peak_bytes(memory) -> int:
@@ -64,18 +69,19 @@ def peak_bytes(memory) -> int:
 
 
 def show(config, facts: dict, layout: parallel.Parallel) -> None:
-    """Prints the facts as a table, and what data would be read."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    """Prints the facts, and what data would be read."""
+    rows = []
     for player, number in facts['parameters'].items():
-        table.add_row(f'parameters of {player}', f'{number:,}')
+        rows.append((f'parameters of {player}', f'{number:,}'))
     flops = facts['flops_per_step']
-    table.add_row('batch', f'{config.data.batch_size} examples')
-    table.add_row('operations per step', f'{flops / 1e9:,.1f} GFLOP' if flops else 'not counted')
-    table.add_row('peak memory per device', f'{facts["peak_bytes"] / 2**20:,.0f} MiB')
-    table.add_row('compile time', f'{facts["compile_seconds"]:.1f} s')
+    rows.append(('batch', f'{config.data.batch_size} examples'))
+    rows.append(('operations per step', f'{flops / 1e9:,.1f} GFLOP' if flops else 'not counted'))
+    rows.append(('peak memory per device', f'{facts["peak_bytes"] / 2**20:,.0f} MiB'))
+    rows.append(('compile time', f'{facts["compile_seconds"]:.1f} s'))
     devices = layout.mesh.devices
-    table.add_row('devices', f'{devices.size} x {devices.flat[0].device_kind}, {layout.strategy}')
-    table.add_row('steps', f'{config.train.num_steps:,}')
+    rows.append(('devices', f'{devices.size} x {devices.flat[0].device_kind}, {layout.strategy}'))
+    rows.append(('steps', f'{config.train.num_steps:,}'))
     for line in modality(config).describe(**data_options(config)).lines:
-        table.add_row('data', line)
-    Console(soft_wrap=True).print(table)
+        rows.append(('data', line))
+    for name, value in rows:
+        print(f'{name:24}{value}')

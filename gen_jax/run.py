@@ -131,5 +131,5 @@ def check_values(config) -> None:
             raise InputError(f'{field}: {value} must be at least 1')
     if not 0 <= config.ema.decay < 1:
         raise InputError(f'ema.decay: {config.ema.decay} must be from 0 (no average) to below 1')
-    if config.seed < 0:
-        raise InputError(f'seed: {config.seed} must be at least 0')
+    if not 0 <= config.seed < 2**31:
+        raise InputError(f'seed: {config.seed} must be from 0 to 2147483647')

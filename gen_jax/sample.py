@@ -50,8 +50,8 @@ def sample(
     num = config.sample.num if num is None else num
     if num < 1:
         raise InputError(f'--num: {num} must be at least 1')
-    if seed < 0:
-        raise InputError(f'--seed: {seed} must be at least 0')
+    if not 0 <= seed < 2**31:
+        raise InputError(f'--seed: {seed} must be from 0 to 2147483647')
     workdirs.check(workdir, config)
     run = assemble(config)
     data = modality(config)
@@ -79,9 +79,10 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
     Raises:
       InputError: options that the method refuses; found now, not after hours of training.
     """
+    batch_size = -(-batch_size // run.parallel.batch_devices) * run.parallel.batch_devices
     draw = run.parallel.jit(
         functools.partial(run.method.sample, num=batch_size, **options),
-        out_shardings=run.parallel.replicated,
+        out_shardings=run.parallel.batch_sharding,  # each device draws its part
     )
     cond = None
     if run.method.num_classes is not None:

@@ -63,7 +63,7 @@ def train_step(
                 lambda m: jnp.full(m.shape, jnp.nan, m.dtype), jax.eval_shape(run, state)[1]
             )
             state, phase_metrics = jax.lax.cond(
-                before % phase.every == 0,
+                (before + 1) % phase.every == 0,
                 run,
                 lambda state, skipped=skipped: (state, skipped),
                 state,

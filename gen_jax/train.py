@@ -86,7 +86,7 @@ def train(config, workdir: Path) -> TrainState:
                 state, metrics = advance(state, batch)
                 report.flush()  # the row of the step before, while this one computes
                 due = functools.partial(_due, step, last=step == every.num_steps)
-                if due(every.log_every) or step == first + 1:
+                if due(every.log_every) or step == 1:
                     report.hold(step, metrics)
                 if due(every.evaluate_every):
                     with report.pause():

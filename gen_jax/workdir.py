@@ -48,11 +48,7 @@ def check_config(workdir: Path, config) -> None:
     path = workdir / 'config.json'
     if not path.exists():
         return
-    try:
-        saved = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f'--workdir: cannot read {path} ({error}); mend or remove it') from None
-    saved, wanted = _flat(saved), _flat(config_values(config))
+    saved, wanted = _flat(_read_json(path)), _flat(config_values(config))
     different = [
         f'{field} is {saved.get(field, "absent")!r} there and {wanted.get(field, "absent")!r} here'
         for field in sorted(saved.keys() | wanted.keys())
@@ -73,7 +69,7 @@ def open_for_training(workdir: Path, config, fingerprint: str, facts: dict) -> N
       InputError: the folder cannot be written, or its run began with other data.
     """
     path = workdir / 'run.json'
-    record = json.loads(path.read_text()) if path.exists() else {'starts': []}
+    record = _read_json(path) if path.exists() else {'starts': []}
     began_with = record.setdefault('data_fingerprint', fingerprint)
     if began_with != fingerprint:
         raise InputError(
@@ -111,6 +107,16 @@ def commit() -> str | None:
         return git('rev-parse', 'HEAD') + ('+changes' if git('status', '--porcelain') else '')
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f'--workdir: cannot read {path} ({error}); mend or remove it') from None
+    if not isinstance(value, dict):
+        raise InputError(f'--workdir: {path} is not of a run; mend or remove it')
+    return value
 
 
 def _may_differ(field: str) -> bool:

@@ -195,8 +195,11 @@ class Report:
         self._display.say(text)
 
     def hold(self, step: int, metrics: Mapping) -> None:
-        """Keeps a step's metrics, which may still be computed, until `flush`."""
+        """Keeps a step's metrics until `flush`, if they are still being computed."""
         self._held = (step, metrics)
+        # Where the step has already ended, its row has its true time only now.
+        if all(value.is_ready() for value in metrics.values()):
+            self.flush()
 
     def flush(self) -> None:
         """Waits for what is held, and writes its row."""

@@ -22,6 +22,7 @@ FLAGS = (
     '--config=configs/ddpm_digits.py:smoke',
     '--config.data.source=embedded',
     '--config.train.num_steps=60',
+    '--config.train.log_every=4',  # not a divisor of the next, so that resuming falls between
     '--config.train.checkpoint_every=7',
     '--config.train.keep_checkpoints=2',
     '--config.train.evaluate_every=20',

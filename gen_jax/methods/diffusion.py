@@ -60,6 +60,8 @@ def diffusion(
         raise gaussian.unknown_prediction(prediction)
     if class_conditional and spec.num_classes is None:
         raise InputError('method.class_conditional: this data has no labels; set it to False')
+    if not 0 <= label_dropout <= 1:
+        raise InputError(f'method.label_dropout: {label_dropout} must be a share from 0 to 1')
     num_classes = spec.num_classes if class_conditional else None
     network = networks['model'](out_channels=spec.shape[-1], num_classes=num_classes)
 
@@ -121,7 +123,8 @@ def diffusion(
             predict = guide.classifier_free(predict, predictor(params, nothing), guidance)
         elif guidance != 1:
             raise InputError('sample.options.guidance: guidance needs class_conditional=True')
-        times = samplers.time_grid(num_steps or chain_length(process), process.num_steps)
+        steps = chain_length(process) if num_steps is None else num_steps
+        times = samplers.time_grid(steps, process.num_steps)
         start_key, steps_key = jax.random.split(key)
         return sampler_of(sampler, eta=eta, variance=variance)(
             guide.clipped(predict),
@@ -163,7 +166,7 @@ def diffusion(
 
 def chain_length(process: GaussianProcess) -> int:
     """The steps of the chain; a continuous process is cut into 1,000."""
-    return process.num_steps or 1000
+    return 1000 if process.num_steps is None else process.num_steps
 
 
 def sampler_of(name: str, **options) -> Callable:

@@ -58,6 +58,7 @@ def linear(
 ) -> GaussianProcess:
     """Equation (5). `beta_min` and `beta_max` are rates per unit of time, not per step."""
     if num_steps is not None:
+        _check_length(num_steps)
         return _discrete(np.linspace(beta_min, beta_max, num_steps) / num_steps)
     return _variance_preserving(lambda t: -t * (beta_min + 0.5 * t * (beta_max - beta_min)), None)
 
@@ -65,6 +66,7 @@ def linear(
 def cosine(offset: float = 0.008, num_steps: int | None = None) -> GaussianProcess:
     """Equation (6). `offset` is s, which keeps the first step's noise from vanishing."""
     if num_steps is not None:
+        _check_length(num_steps)
         f = np.cos(np.pi / 2 * (np.arange(num_steps + 1) / num_steps + offset) / (1 + offset)) ** 2
         return _discrete(np.minimum(1 - f[1:] / f[:-1], 0.999))
 
@@ -81,6 +83,11 @@ def cosine(offset: float = 0.008, num_steps: int | None = None) -> GaussianProce
         return curve + slope * jnp.maximum(t - last, 0)
 
     return _variance_preserving(log_alpha_squared, None)
+
+
+def _check_length(num_steps: int) -> None:
+    if num_steps < 1:
+        raise InputError(f'method.process.num_steps: {num_steps} must be at least 1, or None')
 
 
 def _discrete(betas: np.ndarray) -> GaussianProcess:
