@@ -111,7 +111,11 @@ class UNet(nn.Module):
 
         Returns:
           float32 `[B, H, W, out_channels]`.
+
+        Raises:
+          InputError: fields that make no network.
         """
+        self._check()
         embedding = self._embed(t, label)
         levels = [self.channels * multiplier for multiplier in self.channel_multipliers]
 
@@ -150,6 +154,16 @@ class UNet(nn.Module):
         h = nn.silu(GroupNorm(self.num_groups, name='norm_out')(h))
         out_channels = self.out_channels or x.shape[-1]
         return Conv(out_channels, zero=True, dtype=self.dtype, name='conv_out')(h).astype('float32')
+
+    def _check(self) -> None:
+        if self.channels < 4 or self.channels % 2:
+            raise InputError(f'channels: {self.channels} must be even, and at least 4')
+        if self.num_groups < 1 or self.num_blocks < 1:
+            raise InputError(
+                f'num_groups, num_blocks: {self.num_groups}, {self.num_blocks} must be at least 1'
+            )
+        if not 0 <= self.dropout < 1:
+            raise InputError(f'dropout: {self.dropout} must be from 0 to below 1')
 
     def _embed(self, t: Array, label: Array | None) -> Array:
         """Equation (1): t `[B]` to `[B, 4 channels]`."""
