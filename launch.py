@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
     for name in SAMPLE_FLAGS:
         if MODE.value != 'sample' and flags.FLAGS[name].present:
             raise InputError(f'--{name}: only --mode=sample takes it, not --mode={MODE.value}')
-    config, workdir = CONFIG.value, Path(WORKDIR.value or default_workdir())
+    config, workdir = CONFIG.value, Path(WORKDIR.value or default_workdir()).expanduser()
 
     # Imported here, so that --help and a mistyped flag are answered at once.
     from gen_jax import runtime

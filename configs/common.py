@@ -92,6 +92,28 @@ def ddpm() -> ml_collections.ConfigDict:
     )
 
 
+def unet(**fields) -> ml_collections.ConfigDict:
+    """A U-Net; its defaults are the paper's for CIFAR-10."""
+    dtype = placeholder(str)  # what it computes in; None: float32
+    return section(name='unet.UNet', dtype=dtype, **fields)
+
+
+def sampling(sampler: str, num_steps: int) -> ml_collections.ConfigDict:
+    """How a diffusion model is drawn from."""
+    return section(
+        sampler=sampler,
+        num_steps=num_steps,
+        guidance=1.0,  # 1: the conditional model itself
+        eta=placeholder(float),  # of ddim; None: no noise
+        variance=placeholder(str),  # of ancestral: 'large' or 'small'
+    )
+
+
+def whole_bound() -> ml_collections.ConfigDict:
+    """The variational bound with every term of a chain of 1,000 steps, as the paper reports it."""
+    return section(bound_terms=999, variance='large')
+
+
 def shrink_unet(config: ml_collections.ConfigDict) -> None:
     """A U-Net and a chain small enough for `:smoke`."""
     config.networks.model.channels = 8
@@ -100,4 +122,4 @@ def shrink_unet(config: ml_collections.ConfigDict) -> None:
     config.networks.model.num_groups = 4
     config.method.process.num_steps = 50
     config.evaluate.options.bound_terms = 49
-    config.sample.options = section(sampler='ddim', num_steps=5)
+    config.sample.options = sampling('ddim', 5)

@@ -20,8 +20,7 @@ def get_config(arg: str = ''):
     config.data.name = 'cifar10'
     config.data.flip = True
 
-    config.networks.model = common.section(
-        name='unet.UNet',
+    config.networks.model = common.unet(
         channels=128,
         channel_multipliers=(1, 2, 2, 2),
         num_blocks=2,
@@ -41,8 +40,8 @@ def get_config(arg: str = ''):
     config.train.checkpoint_every = 10_000
 
     config.evaluate.batch_size = 256
-    config.evaluate.options.bound_terms = 999
-    config.sample.options = common.section(sampler='ancestral', num_steps=1000)
+    config.evaluate.options = common.whole_bound()
+    config.sample.options = common.sampling('ancestral', 1000)
 
     if arg == 'smoke':
         common.shrink_unet(config)

@@ -19,8 +19,7 @@ def get_config(arg: str = ''):
     config.data.name = 'digits'
     config.data.batch_size = 64
 
-    config.networks.model = common.section(
-        name='unet.UNet',
+    config.networks.model = common.unet(
         channels=32,
         channel_multipliers=(1, 2),
         num_blocks=1,
@@ -51,10 +50,10 @@ def get_config(arg: str = ''):
     config.train.sample_every = 1000
     config.train.checkpoint_every = 500
 
-    config.evaluate.options.bound_terms = 999
+    config.evaluate.options = common.whole_bound()
     config.sample.num = 100
     config.sample.batch_size = 100
-    config.sample.options = common.section(sampler='ddim', num_steps=100, guidance=1.0)
+    config.sample.options = common.sampling('ddim', 100)
 
     if arg == 'smoke':
         common.shrink_unet(config)

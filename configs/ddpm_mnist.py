@@ -16,8 +16,7 @@ def get_config(arg: str = ''):
     config.data.source = 'tfds'
     config.data.name = 'mnist'
 
-    config.networks.model = common.section(
-        name='unet.UNet',
+    config.networks.model = common.unet(
         channels=32,
         channel_multipliers=(1, 2, 4),
         num_blocks=1,
@@ -37,8 +36,8 @@ def get_config(arg: str = ''):
     config.train.sample_every = 5000
     config.train.checkpoint_every = 1000
 
-    config.evaluate.options.bound_terms = 999
-    config.sample.options = common.section(sampler='ancestral', num_steps=1000)
+    config.evaluate.options = common.whole_bound()
+    config.sample.options = common.sampling('ancestral', 1000)
 
     if arg == 'smoke':
         common.shrink_unet(config)

@@ -24,15 +24,10 @@ def method(config, spec: DataSpec) -> Method:
     Raises:
       InputError: a name or a keyword argument that does not exist, or has a wrong value.
     """
-    options = config.method.to_dict()
-    make = find('methods', options.pop('name'), 'method.name')
-    for room in ('process',):
-        if room in options:
-            options[room] = call(
-                find('processes', options[room]['name'], f'method.{room}.name'),
-                _without_name(options[room]),
-                f'method.{room}',
-            )
+    make, options = named('methods', config.method.to_dict(), 'method')
+    if 'process' in options:
+        process, process_options = named('processes', options['process'], 'method.process')
+        options['process'] = call(process, process_options, 'method.process')
     factories = {
         player: network_factory(section.to_dict(), f'networks.{player}')
         for player, section in config.networks.items()
@@ -42,13 +37,25 @@ def method(config, spec: DataSpec) -> Method:
 
 def network_factory(section: Mapping, field: str) -> Callable:
     """The network class of a config section with its arguments bound, except those of the data."""
-    network = find('networks', section['name'], f'{field}.name')
-    options = _without_name(section)
+    network, options = named('networks', section, field)
     for name in FROM_DATA:
         if name in options:
             raise InputError(f'{field}.{name}: the data decides this; remove it')
     check_keywords(network, options, field, hidden=(*FROM_DATA, 'parent', 'name'))
     return functools.partial(network, **options)
+
+
+def named(room: str, section: Mapping, field: str) -> tuple[Callable, dict]:
+    """What a config section's `name` stands for, and the section's other fields.
+
+    Raises:
+      InputError: the section has no name, or there is nothing of that name.
+    """
+    options = dict(section)
+    path = options.pop('name', None)
+    if not isinstance(path, str):
+        raise InputError(f"{field}.name: it must name a 'module.Name' under gen_jax/{room}")
+    return find(room, path, f'{field}.name'), options
 
 
 def find(room: str, path: str, field: str) -> Callable:
@@ -83,6 +90,7 @@ def call(function: Callable, options: Mapping, field: str, /, **given):
 
 def check_keywords(function: Callable, options: Mapping, field: str, hidden=()) -> None:
     """Raises InputError for an option that `function` does not take or a needed one left out."""
+    called = getattr(function, 'func', function).__name__.lstrip('_')  # of a partial
     parameters = {
         name: parameter
         for name, parameter in inspect.signature(function).parameters.items()
@@ -92,7 +100,7 @@ def check_keywords(function: Callable, options: Mapping, field: str, hidden=()) 
     for name in options:
         if name not in parameters and not takes_any:
             raise InputError(
-                f'{field}.{name}: {function.__name__} takes no {name!r}; '
+                f'{field}.{name}: {called} takes no {name!r}; '
                 f'it takes {", ".join(parameters) or "nothing"}'
             )
     for name, parameter in parameters.items():
@@ -100,8 +108,4 @@ def check_keywords(function: Callable, options: Mapping, field: str, hidden=()) 
             parameter.VAR_KEYWORD
         )
         if needed and name not in options:
-            raise InputError(f'{field}.{name}: {function.__name__} needs it; please set it')
-
-
-def _without_name(section: Mapping) -> dict:
-    return {key: value for key, value in section.items() if key != 'name'}
+            raise InputError(f'{field}.{name}: {called} needs it; please set it')

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gen_jax import parallel
+from gen_jax import keys, parallel
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import restore_for_use
 from gen_jax.data.dataset import Split, evaluation_batches
@@ -50,9 +50,9 @@ def evaluate(config, workdir: Path) -> dict[str, dict]:
     if jax.process_index() == 0:
         write_json(workdir / 'evaluation.json', records)
         for name, record in records.items():
+            spread = '' if record['stderr'] is None else f' +- {record["stderr"]:.2g}'
             print(
-                f'{name} = {record["value"]:.5g} +- {record["stderr"] or float("nan"):.2g} '
-                f'(n = {record["n"]}; {record["estimator"]})'
+                f'{name} = {record["value"]:.5g}{spread} (n = {record["n"]}; {record["estimator"]})'
             )
     return records
 
@@ -65,10 +65,13 @@ def make_evaluation(
     Values are means over examples, in float64; the standard error is that of the mean. Without
     `options` the method's own defaults hold, which are the quick ones.
     """
-    compute = run.parallel.jit(
-        functools.partial(run.method.evaluate, **(options or {})),
-        out_shardings=run.parallel.replicated,
-    )
+    evaluate = functools.partial(run.method.evaluate, **(options or {}))
+
+    # The mask goes along, so that values and mask of all processes come back in one order.
+    def columns_of(params, model_state, batch, key):
+        return evaluate(params, model_state, batch, key), batch['mask']
+
+    compute = run.parallel.jit(columns_of, out_shardings=run.parallel.replicated)
     size = config.evaluate.batch_size
     total = -(-split.num_examples // size)
     total = min(total, config.evaluate.num_batches or total)
@@ -81,17 +84,15 @@ def make_evaluation(
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        params, columns, n = sampling_params(state), {}, 0
-        with Display(total, unit='batches/s', hidden=not show_progress) as display:
+        params, columns = sampling_params(state), {}
+        key = keys.stream(config.seed, 'evaluate')
+        with Display(total, hidden=not show_progress) as display:
             for number, batch in enumerate(batches):
-                key = jax.random.fold_in(jax.random.key(config.seed), number)
-                real = min(size, split.num_examples - n)
-                # The mask marks a tail of padding, so the real rows are the first ones.
                 placed = parallel.place(run.parallel, batch)
-                values = jax.device_get(compute(params, state.model_state, placed, key))
+                batch_key = jax.random.fold_in(key, number)
+                values, mask = jax.device_get(compute(params, state.model_state, placed, batch_key))
                 for name, column in values.items():
-                    columns.setdefault(name, []).append(np.float64(column[:real]))
-                n += real
+                    columns.setdefault(name, []).append(np.float64(column[mask == 1]))
                 display.report(number + 1, {})
         return {name: _summary(np.concatenate(c), run, name) for name, c in columns.items()}
 

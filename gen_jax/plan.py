@@ -4,15 +4,11 @@ Nothing is read, trained or written: the same step is lowered and compiled for t
 devices, and the compiler is asked for its operations and its memory.
 """
 
-import functools
 import time
 
-import jax
-
 from gen_jax import parallel
-from gen_jax.run import abstract_batch, assemble, data_options, modality
+from gen_jax.run import abstract_batch, assemble, compile_step, data_options, modality
 from gen_jax.state import count_parameters
-from gen_jax.step import train_step
 
 
 def plan(config) -> dict:
@@ -30,11 +26,7 @@ def plan(config) -> dict:
     batch = parallel.abstract_for_step(
         run.parallel, abstract_batch(run.spec, config.data.batch_size)
     )
-    step = functools.partial(
-        train_step, method=run.method, optimizers=run.optimizers, ema_decay=config.ema.decay
-    )
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, run.template)
-    lowered = parallel.compile_step(run.parallel, step, shardings).lower(run.template, batch)
+    lowered = compile_step(run, config).lower(run.template, batch)
     started = time.perf_counter()
     compiled = lowered.compile()
     seconds = time.perf_counter() - started

@@ -5,6 +5,7 @@ config ──► data description ──► spec ──► method, optimizers �
 
 import functools
 import importlib
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from gen_jax.methods.method import Method
 from gen_jax.optim import optimizer
 from gen_jax.parallel import Parallel
 from gen_jax.state import TrainState, init_state
+from gen_jax.step import train_step
 from gen_jax.types import Batch, DataSpec
 
 # Fields of the data section that say how it is used rather than what is loaded.
@@ -38,14 +40,16 @@ class Run(NamedTuple):
     template: TrainState  # ShapeDtypeStructs with shardings
 
 
-def assemble(config) -> Run:
+def assemble(config, devices: Sequence[jax.Device] | None = None) -> Run:
     """Builds and checks everything that the config names, without reading data or computing.
+
+    `devices` are those to run on; None takes all.
 
     Raises:
       InputError: naming the first field that is wrong.
     """
     check_values(config)
-    layout = parallel.lay_out(**config.parallel)
+    layout = parallel.lay_out(**config.parallel, devices=devices)
     parallel.check_batch_size(layout, config.data.batch_size, 'data.batch_size')
     parallel.check_batch_size(layout, config.evaluate.batch_size, 'evaluate.batch_size')
     spec = modality(config).describe(**data_options(config)).spec
@@ -70,6 +74,15 @@ def assemble(config) -> Run:
         parallel.state_shardings(layout, template),
     )
     return Run(layout, spec, method, optimizers, template)
+
+
+def compile_step(run: Run, config) -> Callable[[TrainState, Batch], tuple[TrainState, dict]]:
+    """The train step of this run on its devices; compiled at its first call, or by `.lower`."""
+    step = functools.partial(
+        train_step, method=run.method, optimizers=run.optimizers, ema_decay=config.ema.decay
+    )
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, run.template)
+    return parallel.compile_step(run.parallel, step, shardings)
 
 
 def initialize(run: Run, seed: int) -> TrainState:

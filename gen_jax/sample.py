@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_jax import build
+from gen_jax import build, keys
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import restore_for_use
 from gen_jax.errors import InputError
@@ -52,7 +52,10 @@ def sample(
         raise InputError(f'--num: {num} must be at least 1')
     if not 0 <= seed < 2**31:
         raise InputError(f'--seed: {seed} must be from 0 to 2147483647')
-    workdirs.check(workdir, config)
+    if out is None:
+        workdirs.check(workdir, config)
+    else:
+        workdirs.check_config(workdir, config)
     run = assemble(config)
     data = modality(config)
     stem, suffixes = _destination(out, workdir, num, seed, label, data.SUFFIX)
@@ -65,7 +68,9 @@ def sample(
         options['num_steps'] = steps
     draw = make_sampler(run, min(config.sample.batch_size, num), options)
     state = restore_for_use(run.template, workdir)
-    x = data.decode(draw(state, jax.random.key(seed), num, labels, show_progress=True), run.spec)
+    x = data.decode(
+        draw(state, keys.stream(seed, 'sample'), num, labels, show_progress=True), run.spec
+    )
     arrays = {'x': x} if labels is None else {'x': x, 'label': labels}
     written = [_write(stem, suffix, arrays, data) for suffix in suffixes]
     for path in written:
@@ -76,17 +81,20 @@ def sample(
 def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.ndarray]:
     """A function `(state, key, num, labels) -> x`, `[num, ...]`, compiled once for `batch_size`.
 
+    The samples depend on the key and `batch_size`, and not on the number of devices: where the
+    batch does not divide by it, rows are added to each and cut off again.
+
     Raises:
       InputError: options that the method refuses; found now, not after hours of training.
     """
-    batch_size = -(-batch_size // run.parallel.batch_devices) * run.parallel.batch_devices
+    rows = -(-batch_size // run.parallel.batch_devices) * run.parallel.batch_devices
     draw = run.parallel.jit(
-        functools.partial(run.method.sample, num=batch_size, **options),
+        functools.partial(run.method.sample, num=rows, **options),
         out_shardings=run.parallel.batch_sharding,  # each device draws its part
     )
     cond = None
     if run.method.num_classes is not None:
-        cond = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+        cond = jax.ShapeDtypeStruct((rows,), jnp.int32)
     abstract = run.template
     jax.eval_shape(draw, sampling_params(abstract), abstract.model_state, abstract.key, cond=cond)
 
@@ -99,19 +107,37 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
     ) -> np.ndarray:
         params, parts = sampling_params(state), []
         num_batches = -(-num // batch_size)
-        with Display(num_batches, unit='batches/s', hidden=not show_progress) as display:
+        with Display(num_batches, hidden=not show_progress) as display:
             for number in range(num_batches):
                 cond = None
                 if labels is not None:
-                    # Every batch has the compiled size; what is too much is cut off at the end.
-                    rows = np.arange(number * batch_size, (number + 1) * batch_size)
-                    cond = jnp.asarray(labels[rows % num])
+                    cond = jnp.asarray(labels[(number * batch_size + np.arange(rows)) % num])
                 batch_key = jax.random.fold_in(key, number)
-                parts.append(jax.device_get(draw(params, state.model_state, batch_key, cond=cond)))
+                x = jax.device_get(draw(params, state.model_state, batch_key, cond=cond))
+                parts.append(x[:batch_size])
                 display.report(number + 1, {})
         return np.concatenate(parts)[:num]
 
     return sampler
+
+
+def make_preview(run: Run, config, workdir: Path) -> Callable[[int, TrainState], None]:
+    """A function `(step, state)` that draws `sample.num` samples for people to look at.
+
+    Raises:
+      InputError: as `make_sampler`.
+    """
+    num = config.sample.num
+    draw = make_sampler(run, min(config.sample.batch_size, num), config.sample.options.to_dict())
+    labels, data = labels_for(run, num), modality(config)
+
+    def preview(step: int, state: TrainState) -> None:
+        key = jax.random.fold_in(keys.stream(config.seed, 'preview'), step)
+        x = draw(state, key, num, labels)
+        if jax.process_index() == 0:
+            data.write(data.decode(x, run.spec), workdir / 'samples' / f'step_{step:08}')
+
+    return preview
 
 
 def labels_for(run: Run, num: int, label: int | None = None) -> np.ndarray | None:
@@ -137,7 +163,7 @@ def _destination(out, workdir, num, seed, label, suffix) -> tuple[Path, tuple[st
     if out is None:
         which = '' if label is None else f'_label{label}'
         return workdir / 'samples' / f'num{num}_seed{seed}{which}', (suffix, '.npz')
-    path = Path(out)
+    path = Path(out).expanduser()
     if path.suffix not in ('.npz', suffix):
         raise InputError(f'--out: {out} must end in .npz or {suffix}')
     if not path.absolute().parent.is_dir():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from gen_jax import keys
 from gen_jax.errors import InputError
 from gen_jax.methods.method import Method
 from gen_jax.types import Array, Batch, Key, Tree
@@ -49,8 +50,7 @@ def init_state(
             f'optim: has sections for {sorted(optimizers)}, '
             f'and this method trains {sorted(method.trained)}'
         )
-    init_key, base_key = jax.random.split(jax.random.key(seed))
-    params, model_state = method.init(init_key, batch)
+    params, model_state = method.init(keys.stream(seed, 'init'), batch)
     return TrainState(
         step=jnp.int32(0),
         params=params,
@@ -58,7 +58,7 @@ def init_state(
         opt_state={player: optimizers[player].init(params[player]) for player in method.trained},
         # Copies: the step donates its state, and one buffer cannot be given away twice.
         ema_params=jax.tree.map(jnp.copy, {player: params[player] for player in method.averaged}),
-        key=base_key,
+        key=keys.stream(seed, 'train'),
     )
 
 

@@ -16,10 +16,9 @@ from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
 from gen_jax.data.dataset import training_batches
 from gen_jax.evaluate import make_evaluation
-from gen_jax.run import assemble, initialize, load_data, modality
-from gen_jax.sample import labels_for, make_sampler
+from gen_jax.run import assemble, compile_step, initialize, load_data
+from gen_jax.sample import make_preview
 from gen_jax.state import TrainState, count_parameters
-from gen_jax.step import train_step
 from gen_jax.writers import Display, Report
 
 
@@ -30,28 +29,23 @@ def train(config, workdir: Path) -> TrainState:
       The final state, which is also the last checkpoint.
 
     Raises:
-      InputError: bad config, missing data, or a folder that is not this run's.
+      InputError: bad config, missing data, or a folder that is not this run's to work in.
     """
     # Setup: everything that can be wrong is found before anything is written.
     workdirs.check(workdir, config)
     run = assemble(config)
     every = config.train
-    sample_batch = min(config.sample.batch_size, config.sample.num)
-    draw = make_sampler(run, sample_batch, config.sample.options.to_dict())
-    labels = labels_for(run, config.sample.num)
-
-    def write_samples(x, stem):
-        if jax.process_index() == 0:
-            data = modality(config)
-            data.write(data.decode(x, run.spec), stem)
+    preview = make_preview(run, config, workdir)
 
     # Data
     dataset = load_data(config)
     measure = make_evaluation(run, dataset.evaluation, config)
     parameters = {player: count_parameters(tree) for player, tree in run.template.params.items()}
-    workdirs.open_for_training(workdir, config, dataset.fingerprint, {'parameters': parameters})
 
-    with Checkpoints(workdir, every.keep_checkpoints) as checkpoints:
+    with (
+        workdirs.opened(workdir, config, dataset.fingerprint, {'parameters': parameters}),
+        Checkpoints(workdir, every.keep_checkpoints) as checkpoints,
+    ):
         # State
         state = checkpoints.restore(run.template)
         first = 0 if state is None else int(state.step)
@@ -67,11 +61,7 @@ def train(config, workdir: Path) -> TrainState:
         )
 
         # Compile: happens at the first call.
-        step_of = functools.partial(
-            train_step, method=run.method, optimizers=run.optimizers, ema_decay=config.ema.decay
-        )
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, run.template)
-        advance = parallel.compile_step(run.parallel, step_of, shardings)
+        advance = compile_step(run, config)
 
         # Loop
         with (
@@ -90,13 +80,10 @@ def train(config, workdir: Path) -> TrainState:
                     report.hold(step, metrics)
                 if due(every.evaluate_every):
                     with report.pause():
-                        results = measure(state)
-                        report.evaluation(step, results)
+                        report.evaluation(step, measure(state))
                 if due(every.sample_every):
                     with report.pause():
-                        key = jax.random.fold_in(jax.random.key(config.seed), step)
-                        x = draw(state, key, config.sample.num, labels)
-                        write_samples(x, workdir / 'samples' / f'step_{step:08}')
+                        preview(step, state)
                 if due(every.checkpoint_every):
                     report.flush()  # a checkpoint vouches for the rows up to its step
                     checkpoints.save(step, state)

@@ -1,13 +1,18 @@
-"""The folder of one run: what config it belongs to, and what made it.
+"""The folder of one run: what config it belongs to, what made it, and who works in it.
 
 config.json   the config; the run's identity
 run.json      commit, versions and devices of every start, and the data's fingerprint
+lock          held by the process that trains here, for as long as it lives
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -62,37 +67,60 @@ def check_config(workdir: Path, config) -> None:
         )
 
 
-def open_for_training(workdir: Path, config, fingerprint: str, facts: dict) -> None:
-    """Makes the folder, writes `config.json`, and adds this start to `run.json`.
+@contextlib.contextmanager
+def opened(workdir: Path, config, fingerprint: str, facts: dict) -> Iterator[None]:
+    """Makes the folder this process's to train in: for the length of the block, and alone.
+
+    Writes `config.json`, and adds this start, with `facts`, to `run.json`.
 
     Raises:
-      InputError: the folder cannot be written, or its run began with other data.
+      InputError: the folder cannot be written, another process trains in it, or its run began
+        with other data.
     """
-    path = workdir / 'run.json'
-    record = _read_json(path) if path.exists() else {'starts': []}
-    began_with = record.setdefault('data_fingerprint', fingerprint)
-    if began_with != fingerprint:
-        raise InputError(
-            f'data: the run in {workdir} began with data of fingerprint {began_with}, and this is '
-            f'{fingerprint}; bring the old data back or use another --workdir'
-        )
-    record |= facts
-    record['starts'].append(
-        {
-            'time': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
-            'commit': commit(),
-            'versions': {name: metadata.version(name) for name in _PACKAGES},
-            'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
-            'processes': jax.process_count(),
-        }
-    )
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / 'samples').mkdir(exist_ok=True)
-        write_json(workdir / 'config.json', config_values(config))
-        write_json(path, record)
+        (workdir / 'samples').mkdir(parents=True, exist_ok=True)
+        file = (workdir / 'lock').open('a')
     except OSError as error:
         raise InputError(f'--workdir: {workdir} cannot be written ({error.strerror})') from None
+    with file:
+        _lock(file, workdir)
+        path = workdir / 'run.json'
+        record = _read_json(path) if path.exists() else {'starts': []}
+        began_with = record.setdefault('data_fingerprint', fingerprint)
+        if began_with != fingerprint:
+            raise InputError(
+                f'data: the run in {workdir} began with data of fingerprint {began_with}, and this '
+                f'is {fingerprint}; bring the old data back or use another --workdir'
+            )
+        record |= facts
+        record['starts'].append(_start())
+        write_json(workdir / 'config.json', config_values(config))
+        write_json(path, record)
+        yield
+
+
+def _lock(file, workdir: Path) -> None:
+    """Takes the operating system's lock, which goes when the process does, however that ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f'--workdir: another process is training in {workdir}; let it end, or use another one'
+        ) from None
+    except OSError as error:
+        # Some network file systems have no locks; training there is no worse than without ours.
+        print(f'warning: {workdir} cannot be locked ({error.strerror})', file=sys.stderr)
+
+
+def _start() -> dict:
+    """What this process is, for `run.json`."""
+    return {
+        'time': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
+        'commit': commit(),
+        'versions': {name: metadata.version(name) for name in _PACKAGES},
+        'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+        'processes': jax.process_count(),
+    }
 
 
 def commit() -> str | None:

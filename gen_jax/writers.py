@@ -25,9 +25,12 @@ from rich.progress import (
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """The whole file or none of it."""
+    """The whole file or none of it, even if the machine goes down meanwhile."""
     partial = path.with_name(path.name + '.partial')
-    partial.write_text(text)
+    with partial.open('w') as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, path)
 
 
@@ -98,12 +101,11 @@ class Display:
     Args:
       total: steps of the whole task.
       start: steps done before.
-      unit: what is counted in the rate, for example 'examples/s'.
       hidden: shows nothing.
     """
 
-    def __init__(self, total: int, start: int = 0, unit: str = 'examples/s', hidden: bool = False):
-        self._total, self._start, self._unit = total, start, unit
+    def __init__(self, total: int, start: int = 0, hidden: bool = False):
+        self._total, self._start = total, start
         self._console, self._hidden = Console(stderr=True), hidden
         self._begun = time.perf_counter()
         self._bar = self._task = None
@@ -130,10 +132,10 @@ class Display:
             self._bar.stop()
 
     def report(self, step: int, scalars: Mapping[str, float], rate: float | None = None) -> None:
-        """Shows the main values at a step and, if known, how many units a second."""
+        """Shows the main values at a step and, if known, how many examples a second."""
         shown = [f'{name} {value:.4g}' for name, value in scalars.items()]
         if rate is not None:
-            shown.append(f'{rate:,.0f} {self._unit}' if rate >= 10 else f'{rate:.2g} {self._unit}')
+            shown.append(f'{rate:,.0f} examples/s' if rate >= 10 else f'{rate:.2g} examples/s')
         note = '  '.join(shown)
         if self._bar:
             self._bar.update(self._task, completed=step, note=note)

@@ -84,7 +84,7 @@ def test_train_evaluate_sample_through_the_door(launch, tmp_path):
     results = json.loads((tmp_path / 'evaluation.json').read_text())
     bits = results['bits_per_dim']
     assert bits['n'] == 24 and bits['stderr'] > 0 and 'upper bound' in bits['estimator']
-    assert bits['step'] == 3 and bits['options'] == {'bound_terms': 49}
+    assert bits['step'] == 3 and bits['options'] == {'bound_terms': 49, 'variance': 'large'}
     parts = results['rate_bits_per_dim']['value'] + results['distortion_bits_per_dim']['value']
     np.testing.assert_allclose(bits['value'], parts, rtol=1e-6)
     assert 'bits_per_dim = ' in done.stdout

@@ -17,7 +17,7 @@ CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('[!_]*.py') if pa
 
 # Rooms by floor, from the ground up. A room imports from the floors below it.
 FLOORS = (
-    ('types', 'errors', 'runtime', 'parallel'),
+    ('types', 'errors', 'keys', 'runtime', 'parallel'),
     ('processes', 'losses', 'samplers', 'networks', 'data'),
     ('methods',),
     ('build', 'optim', 'state', 'step', 'checkpoint', 'writers', 'workdir', 'run'),
@@ -25,9 +25,11 @@ FLOORS = (
 )
 # The doors between rooms on one floor, every one of them.
 DOORS = {
+    ('keys', 'types'),
     ('parallel', 'types'),
     ('parallel', 'errors'),
     ('parallel', 'runtime'),
+    ('losses', 'processes'),
     ('samplers', 'processes'),
     ('optim', 'build'),
     ('step', 'state'),
@@ -36,6 +38,7 @@ DOORS = {
     ('run', 'build'),
     ('run', 'optim'),
     ('run', 'state'),
+    ('run', 'step'),
     ('train', 'evaluate'),
     ('train', 'sample'),
 }

@@ -63,20 +63,23 @@ def test_an_unusable_cache_folder_is_no_obstacle(tmp_path):
 
 # A step whose work space is one block of 64 MiB: glibc would hand it back to the kernel each time.
 COUNT_FAULTS = """
-import resource
+import resource, statistics
 import jax, jax.numpy as jnp
 step = jax.jit(lambda x, w: jnp.tanh(x @ w) @ w.T)
 x, w = jnp.ones((8192, 64)), jnp.ones((64, 2048))
-for i in range(13):
-    if i == 8:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+steps = []
+for _ in range(20):
+    before = faults()
     x = step(x, w).block_until_ready()
-print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 5)
+    steps.append(faults() - before)
+print(statistics.median(steps[5:]))  # now and then the heap still grows a little
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='the setting is of glibc')
-def test_a_warm_step_has_no_page_faults(tmp_path):
+def test_warm_steps_have_no_page_faults(tmp_path):
     start = 'from gen_jax import runtime\nruntime.start()\n'
     assert float(run(start + COUNT_FAULTS, XDG_CACHE_HOME=str(tmp_path))) < 100
     assert float(run(COUNT_FAULTS)) > 1000

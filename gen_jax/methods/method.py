@@ -9,6 +9,7 @@ yet it is in every checkpoint.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from gen_jax.errors import InputError
 from gen_jax.types import Array, Batch, Key, Tree
 
 # (params, state, batch, key) -> (scalar, (model_state, {name: scalar})).
@@ -50,3 +51,12 @@ class Method(NamedTuple):
     def trained(self) -> tuple[str, ...]:
         """The players that some phase trains, in order of first appearance."""
         return tuple(dict.fromkeys(phase.player for phase in self.phases))
+
+
+def check_players(networks: Mapping[str, Any], players: tuple[str, ...]) -> None:
+    """Raises InputError unless there is a network for each of a method's players and no other."""
+    if set(networks) != set(players):
+        raise InputError(
+            f'networks: has sections for {sorted(networks)}, and this method plays with '
+            f'{sorted(players)}'
+        )

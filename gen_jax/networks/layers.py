@@ -69,6 +69,44 @@ def patches_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     return flat_matmul(jnp.concatenate(patches, -1), kernel.reshape(-1, outputs))
 
 
+def upsample_conv(x: Array, kernel: Array, height: int, width: int) -> Array:
+    """`plain_conv` of x `[B, h, w, C]` doubled by `upsample` to height x width, kernel 3 x 3."""
+    if jax.default_backend() != 'cpu' or (height, width) != (2 * x.shape[1], 2 * x.shape[2]):
+        return conv(upsample(x, height, width), kernel)
+    return phases_conv(x, kernel)
+
+
+def phases_conv(x: Array, kernel: Array) -> Array:
+    """The same to twice the size, with 4/9 of the multiplications.
+
+    Of three neighbors in a doubled row two are equal. So an output pixel sees two pixels of x,
+    and one of four 2 x 2 kernels, each for the outputs of one phase (even or odd row and column),
+    does what the 3 x 3 one did.
+    """
+
+    def halves(kernel: Array) -> tuple[Array, Array]:
+        """Along the first axis: what even outputs see of (i - 1, i), and odd ones of (i, i + 1)."""
+        low, center, high = kernel
+        return jnp.stack([low, center + high]), jnp.stack([low + center, high])
+
+    batch, height, width, _ = x.shape
+    rows = []
+    for i, taps in enumerate(halves(kernel)):
+        columns = []
+        for j, square in enumerate(halves(taps.swapaxes(0, 1))):
+            columns.append(
+                lax.conv_general_dilated(
+                    x,
+                    square.swapaxes(0, 1),
+                    (1, 1),
+                    ((1 - i, i), (1 - j, j)),
+                    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+                )
+            )
+        rows.append(jnp.stack(columns, 3))
+    return jnp.stack(rows, 2).reshape(batch, 2 * height, 2 * width, -1)
+
+
 def flat_matmul(x: Array, kernel: Array) -> Array:
     """x `[..., C]` @ kernel `[C, D]` over one long axis of rows.
 
@@ -99,12 +137,16 @@ def stride_to_channels(x: Array, size: int, stride: int) -> Array:
 
 
 class Conv(nn.Module):
-    """A size x size convolution with bias, 'SAME' padding: `[B, H, W, C]` to `[B, H/s, W/s, F]`."""
+    """A size x size convolution with bias, 'SAME' padding: `[B, H, W, C]` to `[B, H/s, W/s, F]`.
+
+    With `upsample_to`, x is first doubled by `upsample` to that height and width.
+    """
 
     features: int
     size: int = 3
     stride: int = 1
     zero: bool = False
+    upsample_to: tuple[int, int] | None = None
     dtype: str | None = None
 
     @nn.compact
@@ -113,7 +155,10 @@ class Conv(nn.Module):
         kernel = self.param('kernel', zero_init if self.zero else kernel_init, shape)
         bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
         dtype = self.dtype or x.dtype
-        return conv(x.astype(dtype), kernel.astype(dtype), self.stride) + bias.astype(dtype)
+        x, kernel = x.astype(dtype), kernel.astype(dtype)
+        if self.upsample_to is None:
+            return conv(x, kernel, self.stride) + bias.astype(dtype)
+        return upsample_conv(x, kernel, *self.upsample_to) + bias.astype(dtype)
 
 
 class GroupNorm(nn.Module):

@@ -24,7 +24,6 @@ from gen_jax.networks.layers import (
     GroupNorm,
     kernel_init,
     timestep_embedding,
-    upsample,
     zero_init,
 )
 from gen_jax.types import Array
@@ -148,8 +147,9 @@ class UNet(nn.Module):
                 if h.shape[1] in self.attention_resolutions:
                     h = attention(h, f'up_{level}_attention_{i}')
             if level > 0:
-                h = upsample(h, *skips[-1].shape[1:3])
-                h = Conv(features, dtype=self.dtype, name=f'up_{level}_upsample')(h)
+                size = skips[-1].shape[1:3]
+                name = f'up_{level}_upsample'
+                h = Conv(features, upsample_to=size, dtype=self.dtype, name=name)(h)
 
         h = nn.silu(GroupNorm(self.num_groups, name='norm_out')(h))
         out_channels = self.out_channels or x.shape[-1]

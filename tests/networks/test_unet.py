@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gen_jax import runtime
 from gen_jax.errors import InputError
 from gen_jax.networks.unet import UNet
 
@@ -109,15 +110,19 @@ def test_bfloat16_computes_near_float32():
     assert 1e-5 < error < 0.05
 
 
-def test_the_training_program_has_no_dilated_convolution():
-    # They run in naive loops on a CPU; see `layers.conv`.
+def test_the_training_program_has_only_convolutions_that_are_fast_on_a_cpu():
+    """None dilated, which would run in naive loops (`layers.conv`), and none given to YNNPACK."""
     unet, (x, t) = UNet(**{**TINY, 'channel_multipliers': (1, 1)}), noisy(8)
     variables = random_variables(unet, x, t)
     rngs = {'dropout': jax.random.key(0)}
     loss = jax.grad(lambda v: jnp.sum(unet.apply(v, x, t, train=True, rngs=rngs)))
-    program = jax.jit(loss).lower(variables).compile().as_text()
+    options = runtime.compiler_options('cpu')
+    program = jax.jit(loss, compiler_options=options).lower(variables).compile().as_text()
     windows = re.findall(r' convolution\(.*window=\{([^}]*)\}', program)
     assert windows and not any('dilate' in window for window in windows)
+    fused, entry = program.split('ENTRY')
+    assert ' convolution(' in entry and ' convolution(' not in fused
+    assert not options or '__ynn_fusion' in entry  # it does have the rest
 
 
 # diffusers' name of each part and ours. It keeps downs and ups by order of use, we by level.

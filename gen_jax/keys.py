@@ -1,0 +1,20 @@
+"""Where randomness begins: one stream of keys for each purpose, so that no two share a number.
+
+    key(seed) ── fold_in 0 ──► init       fold_in 1 ──► train    (previews are samples in training)
+              ── fold_in 2 ──► evaluate   fold_in 3 ──► sample   fold_in 4 ──► preview
+
+Without the streams two purposes that count from zero would meet: JAX's `split(key)[i]` is
+`fold_in(key, i)`.
+"""
+
+import jax
+
+from gen_jax.types import Array, Key
+
+# Their order is part of every run: a new purpose goes to the end.
+PURPOSES = ('init', 'train', 'evaluate', 'sample', 'preview')
+
+
+def stream(seed: int | Array, purpose: str) -> Key:
+    """The key from which everything random of one purpose (of `PURPOSES`) is drawn."""
+    return jax.random.fold_in(jax.random.key(seed), PURPOSES.index(purpose))

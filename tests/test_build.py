@@ -1,0 +1,65 @@
+"""From a config's names to code, and the messages where there is none of that name."""
+
+import importlib
+
+import pytest
+
+from gen_jax import build
+from gen_jax.errors import InputError
+from gen_jax.methods.method import Method
+from gen_jax.types import DataSpec
+
+SPEC = DataSpec((8, 8, 1), levels=17, num_classes=10)
+
+
+@pytest.fixture
+def config():
+    return importlib.import_module('configs.ddpm_digits').get_config('smoke').unlock()
+
+
+def test_a_config_becomes_a_method(config):
+    assert isinstance(build.method(config, SPEC), Method)
+
+
+def remove(section: str, name: str):
+    def change(config):
+        owner = config
+        for part in section.split('.'):
+            owner = owner[part]
+        del owner[name]
+
+    return change
+
+
+def put(field: str, value):
+    return lambda config: config.update_from_flattened_dict({field: value})
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (remove('method', 'name'), r'^method\.name: it must name'),
+        (remove('method.process', 'name'), r'^method\.process\.name: it must name'),
+        (remove('networks.model', 'name'), r'^networks\.model\.name: it must name'),
+        (remove('networks', 'model'), r'^networks: has sections for \[\]'),
+        (remove('method', 'process'), r'^method\.process: diffusion needs it'),
+        (put('method.name', 'diffusion.gan'), r'^method\.name: gen_jax\.methods\.diffusion has no'),
+        (put('method.name', 'gan.gan'), r"^method\.name: no 'gan\.gan'"),
+        (put('method.process.name', 'gaussian.cubic'), r'has no .cubic.; it has .*cosine'),
+        (put('method.color', 3), r"^method\.color: diffusion takes no 'color'; it takes process"),
+        (put('method.process.beta', 3), r"^method\.process\.beta: cosine takes no 'beta'"),
+        (put('networks.model.width', 3), r"^networks\.model\.width: UNet takes no 'width'"),
+        (put('networks.model.num_classes', 3), r'^networks\.model\.num_classes: the data decides'),
+        (put('networks.critic', {'name': 'unet.UNet'}), r"^networks: has .*'critic'"),
+    ],
+)
+def test_what_does_not_exist_is_named(change, message, config):
+    change(config)
+    with pytest.raises(InputError, match=message):
+        build.method(config, SPEC)
+
+
+def test_the_name_of_a_bound_function_is_that_of_the_function(config):
+    sample = build.method(config, SPEC).sample
+    with pytest.raises(InputError, match=r"^sample\.options\.seed: sample takes no 'seed'"):
+        build.check_keywords(sample, {'seed': 1}, 'sample.options')

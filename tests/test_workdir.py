@@ -1,0 +1,92 @@
+"""The folder of a run: one config, one data set, one trainer at a time."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from gen_jax import workdir
+from gen_jax.errors import InputError
+
+
+@pytest.fixture
+def config():
+    return importlib.import_module('configs.ddpm_digits').get_config('smoke')
+
+
+def test_a_start_is_recorded_and_a_second_one_added(config, tmp_path):
+    for _ in range(2):
+        with workdir.opened(tmp_path / 'run', config, 'abc', {'parameters': {'model': 7}}):
+            pass
+    assert json.loads((tmp_path / 'run' / 'config.json').read_text())['seed'] == 0
+    record = json.loads((tmp_path / 'run' / 'run.json').read_text())
+    assert record['data_fingerprint'] == 'abc' and record['parameters'] == {'model': 7}
+    assert len(record['starts']) == 2
+    assert {'time', 'commit', 'versions', 'devices'} <= record['starts'][1].keys()
+
+
+def test_other_data_is_refused_and_changes_nothing(config, tmp_path):
+    with workdir.opened(tmp_path, config, 'abc', {}):
+        pass
+    before = (tmp_path / 'run.json').read_bytes()
+    with (
+        pytest.raises(InputError, match=r'data: .* fingerprint abc, and this is def'),
+        workdir.opened(tmp_path, config, 'def', {}),
+    ):
+        pass
+    assert (tmp_path / 'run.json').read_bytes() == before
+
+
+# Opens the folder named, says so, and waits to be killed.
+HOLD = """
+import importlib, sys, time
+from pathlib import Path
+from gen_jax import workdir
+config = importlib.import_module('configs.ddpm_digits').get_config('smoke')
+with workdir.opened(Path(sys.argv[1]), config, 'abc', {}):
+    print('open', flush=True)
+    time.sleep(60)
+"""
+
+
+def test_two_trainers_cannot_share_a_folder_and_a_killed_one_leaves_it_free(config, tmp_path):
+    root = os.path.dirname(os.path.dirname(__file__))
+    other = subprocess.Popen(
+        [sys.executable, '-c', HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=root
+    )
+    try:
+        assert other.stdout.readline() == 'open\n'
+        before = (tmp_path / 'run.json').read_bytes()
+        with (
+            pytest.raises(InputError, match='another process is training in'),
+            workdir.opened(tmp_path, config, 'abc', {}),
+        ):
+            pass
+        assert (tmp_path / 'run.json').read_bytes() == before
+    finally:
+        other.send_signal(signal.SIGKILL)
+        other.communicate()
+    with workdir.opened(tmp_path, config, 'abc', {}):
+        assert len(json.loads((tmp_path / 'run.json').read_text())['starts']) == 2
+
+
+def test_a_folder_of_another_config_names_what_differs(config, tmp_path):
+    with workdir.opened(tmp_path, config, 'abc', {}):
+        pass
+    workdir.check(tmp_path, config)
+    config.train.num_steps = 99  # how long is no part of what a run is
+    workdir.check(tmp_path, config)
+    config.seed = 5
+    with pytest.raises(InputError, match='seed is 0 there and 5 here'):
+        workdir.check(tmp_path, config)
+
+
+@pytest.mark.parametrize('text', ['{"seed": ', '[1]'])
+def test_an_unreadable_record_is_named(text, config, tmp_path):
+    (tmp_path / 'config.json').write_text(text)
+    with pytest.raises(InputError, match=r'config\.json'):
+        workdir.check(tmp_path, config)
