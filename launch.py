@@ -76,16 +76,28 @@ def default_workdir() -> str:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """absl's parsing, its many kinds of complaint turned into one."""
+    """absl's parsing, its many kinds of complaint turned into one; any field may be set to None."""
+    nothing = [word for word in argv if re.fullmatch(r'--config\.[\w.]+=None', word)]
     try:
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS([word for word in argv if word not in nothing])
         if CONFIG.value is not None:
             CONFIG.value.lock()  # a file that failed to load says so only when it is touched
+            for word in nothing:
+                set_to_none(CONFIG.value, word)
     except (AttributeError, KeyError) as error:
         raise InputError(explain_field(str(error), argv)) from None
     except (flags.Error, ImportError, SyntaxError, TypeError, ValueError, OSError) as error:
         raise InputError(explain(str(error))) from None
     return rest
+
+
+def set_to_none(config, word: str) -> None:
+    """Sets the field of a flag `--config.section.field=None`, which ml_collections cannot."""
+    *sections, field = word.removeprefix('--config.').removesuffix('=None').split('.')
+    for section in sections:
+        config = config[section]
+    with config.ignore_type():
+        config[field] = None
 
 
 def explain_field(complaint: str, argv: list[str]) -> str:
@@ -116,7 +128,10 @@ def run() -> None:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print('interrupted; the same command goes on from the last checkpoint', file=sys.stderr)
+        hint = (
+            '; the same command goes on from the last checkpoint' if MODE.value == 'train' else ''
+        )
+        print(f'interrupted{hint}', file=sys.stderr)
         sys.exit(130)
 
 

@@ -5,12 +5,12 @@ fields of the section are keyword arguments, and an argument that does not exist
 lists those that do.
 """
 
-import functools
 import importlib
 import inspect
+import typing
 from collections.abc import Callable, Mapping
 
-from gen_jax.errors import InputError
+from gen_jax.errors import InputError, in_section
 from gen_jax.methods.method import Method
 from gen_jax.types import DataSpec
 
@@ -42,7 +42,12 @@ def network_factory(section: Mapping, field: str) -> Callable:
         if name in options:
             raise InputError(f'{field}.{name}: the data decides this; remove it')
     check_keywords(network, options, field, hidden=(*FROM_DATA, 'parent', 'name'))
-    return functools.partial(network, **options)
+
+    def make(**given):
+        with in_section(field):
+            return network(**options, **given)
+
+    return make
 
 
 def named(room: str, section: Mapping, field: str) -> tuple[Callable, dict]:
@@ -89,13 +94,20 @@ def call(function: Callable, options: Mapping, field: str, /, **given):
 
 
 def check_keywords(function: Callable, options: Mapping, field: str, hidden=()) -> None:
-    """Raises InputError for an option that `function` does not take or a needed one left out."""
+    """Raises InputError for an option that `function` does not take, a None where its annotation
+    has none, or a needed one left out."""
     called = getattr(function, 'func', function).__name__.lstrip('_')  # of a partial
     parameters = {
         name: parameter
         for name, parameter in inspect.signature(function).parameters.items()
         if name not in hidden
     }
+    for name in parameters.keys() & options.keys():
+        annotation = parameters[name].annotation
+        allowed = typing.get_args(annotation) or (annotation,)
+        known = annotation is not inspect.Parameter.empty and isinstance(allowed[0], type)
+        if options[name] is None and known and type(None) not in allowed:
+            raise InputError(f'{field}.{name}: None; it needs a value')
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in options:
         if name not in parameters and not takes_any:

@@ -62,6 +62,7 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState) -> None:
         """Starts saving; the state may be donated as soon as this returns."""
+        self._manager.wait_until_finished()  # the save before may still be moving things there
         self._empty_trash()
         self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gen_jax import keys, parallel
+from gen_jax import build, keys, parallel
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import restore_for_use
 from gen_jax.data.dataset import Split, evaluation_batches
-from gen_jax.run import Run, assemble, load_data
+from gen_jax.errors import in_section
+from gen_jax.run import Run, abstract_batch, assemble, load_data
 from gen_jax.state import TrainState, sampling_params
 from gen_jax.writers import Display, write_json
 
@@ -29,12 +30,12 @@ def evaluate(config, workdir: Path) -> dict[str, dict]:
     """
     workdirs.check(workdir, config)
     run = assemble(config)
+    options = config.evaluate.options.to_dict()
+    measure = make_evaluation(run, config, options)
     state = restore_for_use(run.template, workdir)
     dataset = load_data(config)
-    options = config.evaluate.options.to_dict()
     started = time.perf_counter()
-    measure = make_evaluation(run, dataset.evaluation, config, options)
-    results = measure(state, show_progress=True)
+    results = measure(state, dataset.evaluation, show_progress=True)
     common = {
         'split': 'evaluation',
         'step': int(state.step),
@@ -51,42 +52,52 @@ def evaluate(config, workdir: Path) -> dict[str, dict]:
         write_json(workdir / 'evaluation.json', records)
         for name, record in records.items():
             spread = '' if record['stderr'] is None else f' +- {record["stderr"]:.2g}'
-            print(
-                f'{name} = {record["value"]:.5g}{spread} (n = {record["n"]}; {record["estimator"]})'
-            )
+            about = f'(n = {record["n"]}; {record["estimator"]})'
+            print(f'{name} = {record["value"]:.5g}{spread} {about}')
     return records
 
 
 def make_evaluation(
-    run: Run, split: Split, config, options: dict | None = None
+    run: Run, config, options: dict | None = None
 ) -> Callable[..., dict[str, dict]]:
-    """A function `(state) -> {name: {value, stderr, n, estimator}}`, compiled once.
+    """A function `(state, split) -> {name: {value, stderr, n, estimator}}`, compiled once.
 
     Values are means over examples, in float64; the standard error is that of the mean. Without
     `options` the method's own defaults hold, which are the quick ones.
+
+    Raises:
+      InputError: options that the method refuses, or a batch that does not divide by the devices;
+        found now, not after hours of training.
     """
-    evaluate = functools.partial(run.method.evaluate, **(options or {}))
+    size, options = config.evaluate.batch_size, options or {}
+    parallel.check_batch_size(run.parallel, size, 'evaluate.batch_size')
+    given = ('params', 'model_state', 'batch', 'key')
+    build.check_keywords(run.method.evaluate, options, 'evaluate.options', hidden=given)
+    evaluate = functools.partial(run.method.evaluate, **options)
 
     # The mask goes along, so that values and mask of all processes come back in one order.
     def columns_of(params, model_state, batch, key):
         return evaluate(params, model_state, batch, key), batch['mask']
 
     compute = run.parallel.jit(columns_of, out_shardings=run.parallel.replicated)
-    size = config.evaluate.batch_size
-    total = -(-split.num_examples // size)
-    total = min(total, config.evaluate.num_batches or total)
+    state = run.template
+    batch = {**abstract_batch(run.spec, size), 'mask': jax.ShapeDtypeStruct((size,), np.float32)}
+    with in_section('evaluate.options'):
+        jax.eval_shape(compute, sampling_params(state), state.model_state, batch, state.key)
 
-    def measure(state: TrainState, show_progress: bool = False) -> dict[str, dict]:
+    def measure(state: TrainState, split: Split, show_progress: bool = False) -> dict[str, dict]:
+        num_batches = -(-split.num_examples // size)
+        num_batches = min(num_batches, config.evaluate.num_batches or num_batches)
         batches = evaluation_batches(
             split,
             batch_size=size,
-            num_batches=config.evaluate.num_batches,
+            num_batches=num_batches,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
         params, columns = sampling_params(state), {}
         key = keys.stream(config.seed, 'evaluate')
-        with Display(total, hidden=not show_progress) as display:
+        with Display(num_batches, hidden=not show_progress) as display:
             for number, batch in enumerate(batches):
                 placed = parallel.place(run.parallel, batch)
                 batch_key = jax.random.fold_in(key, number)

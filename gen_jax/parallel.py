@@ -134,7 +134,7 @@ def place_for_step(parallel: Parallel, batch: Mapping[str, np.ndarray]) -> Batch
     """The same, in the form that the compiled step of this strategy takes."""
     if parallel.strategy == 'jit':
         return place(parallel, batch)
-    local = jax.local_device_count()
+    local = len(parallel.mesh.local_devices)
     return {name: rows.reshape(local, -1, *rows.shape[1:]) for name, rows in batch.items()}
 
 

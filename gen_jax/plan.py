@@ -23,6 +23,7 @@ def plan(config) -> dict:
       InputError: bad config.
     """
     run = assemble(config)
+    parallel.check_batch_size(run.parallel, config.data.batch_size, 'data.batch_size')
     batch = parallel.abstract_for_step(
         run.parallel, abstract_batch(run.spec, config.data.batch_size)
     )

@@ -25,9 +25,13 @@ from gen_jax.types import Batch, DataSpec
 
 # Fields of the data section that say how it is used rather than what is loaded.
 _NOT_LOADED = ('modality', 'batch_size')
-# Arguments of a method's functions that are no options.
-GIVEN_TO_SAMPLE = ('params', 'model_state', 'key', 'num', 'cond')
-GIVEN_TO_EVALUATE = ('params', 'model_state', 'batch', 'key')
+# Numbers of a run that may be left out: never, all of them.
+_MAY_BE_NONE = (
+    'train.evaluate_every',
+    'train.sample_every',
+    'train.keep_checkpoints',
+    'evaluate.num_batches',
+)
 
 
 class Run(NamedTuple):
@@ -49,17 +53,9 @@ def assemble(config, devices: Sequence[jax.Device] | None = None) -> Run:
       InputError: naming the first field that is wrong.
     """
     check_values(config)
-    layout = parallel.lay_out(**config.parallel, devices=devices)
-    parallel.check_batch_size(layout, config.data.batch_size, 'data.batch_size')
-    parallel.check_batch_size(layout, config.evaluate.batch_size, 'evaluate.batch_size')
+    layout = build.call(parallel.lay_out, config.parallel, 'parallel', devices=devices)
     spec = modality(config).describe(**data_options(config)).spec
     method = build.method(config, spec)
-    build.check_keywords(
-        method.sample, config.sample.options, 'sample.options', hidden=GIVEN_TO_SAMPLE
-    )
-    build.check_keywords(
-        method.evaluate, config.evaluate.options, 'evaluate.options', hidden=GIVEN_TO_EVALUATE
-    )
     optimizers = {
         player: build.call(optimizer, section.to_dict(), f'optim.{player}', field=f'optim.{player}')
         for player, section in config.optim.items()
@@ -139,6 +135,9 @@ def check_values(config) -> None:
         'sample.num': config.sample.num,
         'sample.batch_size': config.sample.batch_size,
     }
+    for field, value in {**positive, 'ema.decay': config.ema.decay, 'seed': config.seed}.items():
+        if value is None and field not in _MAY_BE_NONE:
+            raise InputError(f'{field}: None; it needs a number')
     for field, value in positive.items():
         if value is not None and value < 1:
             raise InputError(f'{field}: {value} must be at least 1')

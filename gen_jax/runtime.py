@@ -36,10 +36,12 @@ _KEEP_FREED_MEMORY = {
 # everything around them too. Its reductions are several times faster than XLA's own; its
 # convolutions reach three quarters of the speed, and a fusion that grows from a dot swallows them.
 # So: reductions, and each dot by itself.
-_YNN_OPTION = {
+_CPU_OPTIONS = {
     'xla_cpu_experimental_ynn_fusion_type': (
         'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE'
-    )
+    ),
+    # Elementwise chains, mostly exponentials, run 2 to 3 % of a step faster than with XLA's 256.
+    'xla_cpu_prefer_vector_width': 512,
 }
 
 
@@ -83,20 +85,24 @@ def _keep_compiled_programs() -> None:
 
 
 @functools.cache
-def compiler_options(platform: str) -> dict[str, str]:
+def compiler_options(platform: str) -> dict[str, str | int]:
     """Options for `jax.jit(..., compiler_options=...)` on `platform` ('cpu', 'gpu' or 'tpu').
 
-    The option used on CPUs is of recent versions of jaxlib, which refuse an unknown one at compile
-    time. So it is tried once, on a program of one addition; where it is refused the answer is {}.
+    Those used on CPUs are of recent versions of jaxlib, which refuse an unknown one at compile
+    time. So each is tried once, on a program of one addition, and left out where it is refused.
     """
     if platform != 'cpu':
         return {}
+    return {name: value for name, value in _CPU_OPTIONS.items() if _accepts({name: value})}
+
+
+def _accepts(options: dict) -> bool:
     try:
         with jax.default_device(jax.local_devices(backend='cpu')[0]):
-            jax.jit(lambda x: x + 1, compiler_options=_YNN_OPTION)(jnp.zeros(()))
+            jax.jit(lambda x: x + 1, compiler_options=options)(jnp.zeros(()))
     except RuntimeError:  # jax.errors.JaxRuntimeError, or no CPU backend
-        return {}
-    return dict(_YNN_OPTION)
+        return False
+    return True
 
 
 def quick_compile_options(platform: str) -> dict[str, int]:

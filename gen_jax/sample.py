@@ -12,8 +12,8 @@ import numpy as np
 from gen_jax import build, keys
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import restore_for_use
-from gen_jax.errors import InputError
-from gen_jax.run import GIVEN_TO_SAMPLE, Run, assemble, modality
+from gen_jax.errors import InputError, in_section
+from gen_jax.run import Run, assemble, modality
 from gen_jax.state import TrainState, sampling_params
 from gen_jax.types import Key
 from gen_jax.writers import Display
@@ -62,9 +62,6 @@ def sample(
     labels = labels_for(run, num, label)
     options = config.sample.options.to_dict()
     if steps is not None:
-        build.check_keywords(
-            run.method.sample, {'num_steps': steps}, '--steps', hidden=GIVEN_TO_SAMPLE
-        )
         options['num_steps'] = steps
     draw = make_sampler(run, min(config.sample.batch_size, num), options)
     state = restore_for_use(run.template, workdir)
@@ -87,6 +84,8 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
     Raises:
       InputError: options that the method refuses; found now, not after hours of training.
     """
+    given = ('params', 'model_state', 'key', 'num', 'cond')
+    build.check_keywords(run.method.sample, options, 'sample.options', hidden=given)
     rows = -(-batch_size // run.parallel.batch_devices) * run.parallel.batch_devices
     draw = run.parallel.jit(
         functools.partial(run.method.sample, num=rows, **options),
@@ -95,8 +94,9 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
     cond = None
     if run.method.num_classes is not None:
         cond = jax.ShapeDtypeStruct((rows,), jnp.int32)
-    abstract = run.template
-    jax.eval_shape(draw, sampling_params(abstract), abstract.model_state, abstract.key, cond=cond)
+    state = run.template
+    with in_section('sample.options'):
+        jax.eval_shape(draw, sampling_params(state), state.model_state, state.key, cond=cond)
 
     def sampler(
         state: TrainState,
@@ -166,8 +166,9 @@ def _destination(out, workdir, num, seed, label, suffix) -> tuple[Path, tuple[st
     path = Path(out).expanduser()
     if path.suffix not in ('.npz', suffix):
         raise InputError(f'--out: {out} must end in .npz or {suffix}')
-    if not path.absolute().parent.is_dir():
-        raise InputError(f'--out: there is no folder {path.absolute().parent}')
+    folder = path.absolute().parent
+    if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
+        raise InputError(f'--out: there is no folder {folder} that can be written')
     return path.with_suffix(''), (path.suffix,)
 
 

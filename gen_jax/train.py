@@ -35,11 +35,13 @@ def train(config, workdir: Path) -> TrainState:
     workdirs.check(workdir, config)
     run = assemble(config)
     every = config.train
+    parallel.check_batch_size(run.parallel, config.data.batch_size, 'data.batch_size')
     preview = make_preview(run, config, workdir)
+    measure = make_evaluation(run, config)
+    make_evaluation(run, config, config.evaluate.options.to_dict())  # what --mode=evaluate will do
 
     # Data
     dataset = load_data(config)
-    measure = make_evaluation(run, dataset.evaluation, config)
     parameters = {player: count_parameters(tree) for player, tree in run.template.params.items()}
 
     with (
@@ -80,7 +82,7 @@ def train(config, workdir: Path) -> TrainState:
                     report.hold(step, metrics)
                 if due(every.evaluate_every):
                     with report.pause():
-                        report.evaluation(step, measure(state))
+                        report.evaluation(step, measure(state, dataset.evaluation))
                 if due(every.sample_every):
                     with report.pause():
                         preview(step, state)

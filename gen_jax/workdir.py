@@ -39,7 +39,7 @@ def check(workdir: Path, config) -> None:
       InputError: it cannot be written, or belongs to a different config.
     """
     nearest = workdir.absolute()
-    while not nearest.exists():
+    while not os.path.exists(nearest):  # False also where looking is not allowed
         nearest = nearest.parent
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(
@@ -77,15 +77,19 @@ def opened(workdir: Path, config, fingerprint: str, facts: dict) -> Iterator[Non
       InputError: the folder cannot be written, another process trains in it, or its run began
         with other data.
     """
+    if jax.process_index() > 0:  # of several processes the first one writes
+        yield
+        return
     try:
         (workdir / 'samples').mkdir(parents=True, exist_ok=True)
         file = (workdir / 'lock').open('a')
     except OSError as error:
-        raise InputError(f'--workdir: {workdir} cannot be written ({error.strerror})') from None
+        raise _cannot_write(workdir, error) from None
     with file:
         _lock(file, workdir)
+        check_config(workdir, config)  # again: nobody else can change it any more
         path = workdir / 'run.json'
-        record = _read_json(path) if path.exists() else {'starts': []}
+        record = _read_json(path) if path.exists() else {}
         began_with = record.setdefault('data_fingerprint', fingerprint)
         if began_with != fingerprint:
             raise InputError(
@@ -93,10 +97,17 @@ def opened(workdir: Path, config, fingerprint: str, facts: dict) -> Iterator[Non
                 f'is {fingerprint}; bring the old data back or use another --workdir'
             )
         record |= facts
-        record['starts'].append(_start())
-        write_json(workdir / 'config.json', config_values(config))
-        write_json(path, record)
+        record['starts'] = [*record.get('starts', []), _start()]
+        try:
+            write_json(workdir / 'config.json', config_values(config))
+            write_json(path, record)
+        except OSError as error:
+            raise _cannot_write(workdir, error) from None
         yield
+
+
+def _cannot_write(workdir: Path, error: OSError) -> InputError:
+    return InputError(f'--workdir: {workdir} cannot be written ({error.strerror})')
 
 
 def _lock(file, workdir: Path) -> None:
@@ -117,10 +128,18 @@ def _start() -> dict:
     return {
         'time': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
         'commit': commit(),
-        'versions': {name: metadata.version(name) for name in _PACKAGES},
+        'versions': {name: _version(name) for name in _PACKAGES},
         'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
         'processes': jax.process_count(),
     }
+
+
+def _version(package: str) -> str | None:
+    """None for a package that runs from a checkout without being installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def commit() -> str | None:

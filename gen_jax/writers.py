@@ -35,8 +35,17 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value) -> None:
-    """`value` as readable JSON, atomically."""
-    write_atomically(path, json.dumps(value, indent=2) + '\n')
+    """`value` as readable JSON, atomically; numbers that are not finite become null."""
+    write_atomically(path, json.dumps(finite(value), indent=2) + '\n')
+
+
+def finite(value):
+    """The same JSON value with None for every NaN and infinity, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -65,10 +74,10 @@ class MetricsWriter:
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Adds one row. A value that is no finite number is written as null."""
-        finite = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
-        self._file.write(json.dumps({'step': step, **finite}) + '\n')
+        row = finite(scalars)
+        self._file.write(json.dumps({'step': step, **row}) + '\n')
         self._file.flush()
-        for name, value in finite.items():
+        for name, value in row.items():
             if value is not None:
                 self._events.add_scalar(name, value, step)
 

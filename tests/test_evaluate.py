@@ -51,7 +51,8 @@ def test_the_last_partial_batch_counts_only_its_real_rows(batch_size):
     config = importlib.import_module('configs.ddpm_digits').get_config()
     config.evaluate.batch_size = batch_size
     dataset = images.load()
-    result = make_evaluation(run, dataset.evaluation, config)(initialize(run, 0))['mean']
+    state = initialize(run, 0)
+    result = make_evaluation(run, config)(state, dataset.evaluation)['mean']
 
     raw = dataset.evaluation.fetch(np.arange(297))['image']
     means = (2 * raw / 16.0 - 1).mean((1, 2, 3))
@@ -65,7 +66,8 @@ def test_num_batches_bounds_the_work():
     run = run_of(lambda params, model_state, batch, key: {'mean': batch['x'].mean((1, 2, 3))})
     config = importlib.import_module('configs.ddpm_digits').get_config()
     config.evaluate.batch_size, config.evaluate.num_batches = 16, 3
-    result = make_evaluation(run, images.load().evaluation, config)(initialize(run, 0))['mean']
+    state = initialize(run, 0)
+    result = make_evaluation(run, config)(state, images.load().evaluation)['mean']
     assert result['n'] == 48
 
 

@@ -98,5 +98,6 @@ def test_compiler_options_are_accepted():
 
 
 def test_an_option_that_jaxlib_refuses_is_left_out(monkeypatch):
-    monkeypatch.setattr(runtime, '_YNN_OPTION', {'xla_cpu_no_such_option': 'on'})
-    assert runtime.compiler_options.__wrapped__('cpu') == {}
+    known = {'xla_cpu_prefer_vector_width': 256}
+    monkeypatch.setattr(runtime, '_CPU_OPTIONS', {'xla_cpu_no_such_option': 'on', **known})
+    assert runtime.compiler_options.__wrapped__('cpu') == known

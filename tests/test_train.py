@@ -12,9 +12,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from gen_jax.checkpoint import restore_for_use
 from gen_jax.run import assemble
+from gen_jax.train import train
 from gen_jax.writers import read_rows
 
 ROOT = Path(__file__).parent.parent
@@ -112,3 +114,36 @@ def test_other_data_under_the_same_config_is_refused(launch, tmp_path):
     done = launch(*flags)
     assert done.returncode == 2
     assert 'began with data of fingerprint' in done.stderr
+
+
+@pytest.mark.parametrize(
+    'layout',
+    [
+        {'strategy': 'jit', 'data': 2, 'fsdp': 2, 'tensor': 2},
+        {'strategy': 'pmap'},
+    ],
+    ids=['jit', 'pmap'],
+)
+def test_a_resumed_run_on_eight_devices_is_the_same_run(layout, tmp_path):
+    """Ended early, then made longer: the state goes through a checkpoint on the way."""
+
+    def run(workdir, num_steps):
+        config = importlib.import_module('configs.ddpm_digits').get_config('smoke')
+        config.parallel.update(layout)
+        config.train.update(
+            num_steps=num_steps, checkpoint_every=2, evaluate_every=None, sample_every=None
+        )
+        return train(config, workdir)
+
+    whole = run(tmp_path / 'whole', 5)
+    run(tmp_path / 'parts', 3)
+    parts = run(tmp_path / 'parts', 5)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    losses = [
+        [row['model/loss'] for row in read_rows(tmp_path / name / 'metrics.jsonl')]
+        for name in ('whole', 'parts')
+    ]
+    assert len(losses[0]) == 5 and losses[0] == losses[1]

@@ -5,6 +5,7 @@ folder/cat/1.png  folder/dog/2.png       if every image lies in a subfolder, the
                                          its path is its class; labels follow sorted names
 """
 
+import functools
 import hashlib
 import warnings
 from collections.abc import Sequence
@@ -17,11 +18,9 @@ from gen_jax.data.pixels import (
     Description,
     Images,
     ImageSet,
-    digest,
+    assemble,
     fit_image,
     fits_in_memory,
-    in_memory,
-    read_all,
 )
 from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
@@ -40,28 +39,20 @@ def load(*, data_dir: str | None, image_size: int | None, channels: int | None) 
     """Reads every image under `data_dir`, resized and cropped to `image_size` squared.
 
     One image in sixteen is held out for evaluation, chosen by a hash of its path, so that the
-    choice stays the same when files are added. Files that cannot be read are named in a warning and
-    left out. Images are decoded into memory once if they fit, else batch by batch; then a file that
-    turns out to be damaged is replaced by the next one.
+    choice stays the same when files are added. Files that are no images are named in a warning and
+    left out; one that turns out to be damaged when it is decoded is named too, and the next one
+    takes its place. Images are decoded into memory once if they fit, else batch by batch.
 
     Raises:
       InputError: if the folder or `image_size` is missing, or fewer than two images can be read.
     """
     folder = _search(data_dir)
     spec = _spec(folder, image_size, channels)
-    if fits_in_memory(len(folder.paths) * int(np.prod(spec.shape))):
-        return _load_into_memory(folder, spec)
-    readable = [_is_image(folder.root / path) for path in folder.paths]
-    paths = _keep_readable(folder, readable)
-    train, evaluation = _divide(paths)
+    paths = _keep_readable(folder)
+    train, evaluation = (_split(folder, [paths[i] for i in rows], spec) for rows in _divide(paths))
     sizes = ' '.join(str((folder.root / path).stat().st_size) for path in paths)
     names = ' '.join(path.as_posix() for path in paths)
-    return ImageSet(
-        _lazy(folder, [paths[i] for i in train], spec),
-        _lazy(folder, [paths[i] for i in evaluation], spec),
-        spec,
-        digest(f'{names} {sizes} {spec}'),
-    )
+    return assemble(train, evaluation, spec, f'{names} {sizes}', str(folder.root))
 
 
 def describe(*, data_dir: str | None, image_size: int | None, channels: int | None) -> Description:
@@ -129,10 +120,11 @@ def _divide(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
     return order[num_evaluation:], order[:num_evaluation]
 
 
-def _keep_readable(folder: _Folder, readable: list[bool]) -> tuple[Path, ...]:
+def _keep_readable(folder: _Folder) -> tuple[Path, ...]:
     """The paths that can be read, after a warning that names those that cannot."""
-    good = tuple(path for path, ok in zip(folder.paths, readable, strict=True) if ok)
-    bad = [path.as_posix() for path, ok in zip(folder.paths, readable, strict=True) if not ok]
+    readable = {path: _is_image(folder.root / path) for path in folder.paths}
+    good = tuple(path for path, ok in readable.items() if ok)
+    bad = [path.as_posix() for path, ok in readable.items() if not ok]
     if bad:
         more = ', …' if len(bad) > 5 else ''
         warnings.warn(
@@ -154,30 +146,22 @@ def _labels(folder: _Folder, paths: Sequence[Path]) -> np.ndarray | None:
     return np.array([folder.classes.index(path.parts[0]) for path in paths], np.int32)
 
 
-def _load_into_memory(folder: _Folder, spec: DataSpec) -> ImageSet:
-    def read(path: Path) -> np.ndarray | None:
-        return _read(folder.root / path, spec)
-
-    images = list(read_all(read, folder.paths, f'reading {folder.root}'))
-    paths = _keep_readable(folder, [image is not None for image in images])
-    images = np.stack([image for image in images if image is not None])
-    labels = _labels(folder, paths)
-    train, evaluation = (
-        in_memory(images[rows], None if labels is None else labels[rows]) for rows in _divide(paths)
-    )
-    content = (images,) if labels is None else (images, labels)
-    return ImageSet(train, evaluation, spec, digest(*content))
-
-
-def _lazy(folder: _Folder, paths: Sequence[Path], spec: DataSpec) -> Images:
+def _split(folder: _Folder, paths: Sequence[Path], spec: DataSpec) -> Images:
     """A split that reads the files it is asked for."""
     labels = _labels(folder, paths)
+
+    @functools.cache  # once for each file
+    def report_damage(path: Path) -> None:
+        warnings.warn(
+            f'{folder.root / path} is damaged; the next one is read instead', stacklevel=2
+        )
 
     def read(index: int) -> tuple[np.ndarray, int]:
         for number in (*range(index, len(paths)), *range(index)):
             image = _read(folder.root / paths[number], spec)
             if image is not None:
                 return image, number
+            report_damage(paths[number])
         raise InputError(f'data.data_dir: no image in {folder.root} can be read any more')
 
     def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+_CHUNK = 500  # examples that one thread decodes at a time
+_FINGERPRINTED = 64  # examples of each split that its fingerprint sees
+
+
 class Images(NamedTuple):
     """One split as a source of images gives it: levels, before they become numbers for a network.
 
@@ -59,6 +63,34 @@ def in_memory(image: np.ndarray, label: np.ndarray | None) -> Images:
     """A split whose examples all lie in memory: image uint8 [N, H, W, C], label int32 [N]."""
     arrays = {'image': image} if label is None else {'image': image, 'label': label}
     return Images(len(image), lambda indices: {name: a[indices] for name, a in arrays.items()})
+
+
+def assemble(
+    train: Images, evaluation: Images, spec: DataSpec, identity: str, title: str
+) -> ImageSet:
+    """A set of two splits that are read from files, decoded into memory now if they fit there.
+
+    The fingerprint is of `identity` and of examples spread evenly over both splits: the same
+    whether or not this machine holds the set in memory.
+    """
+    spread = []
+    for split in (train, evaluation):
+        numbers = np.linspace(0, split.num_examples - 1, _FINGERPRINTED).round().astype(int)
+        spread.extend(split.fetch(np.unique(numbers)).values())
+    fingerprint = digest(f'{identity} {spec}', *spread)
+    num_examples = train.num_examples + evaluation.num_examples
+    if fits_in_memory(num_examples * int(np.prod(spec.shape))):
+        train, evaluation = (_decoded(split, title) for split in (train, evaluation))
+    return ImageSet(train, evaluation, spec, fingerprint)
+
+
+def _decoded(images: Images, title: str) -> Images:
+    """The same split with every example in memory."""
+    numbers = np.arange(images.num_examples)
+    chunks = [numbers[i : i + _CHUNK] for i in range(0, len(numbers), _CHUNK)]
+    parts = list(read_all(images.fetch, chunks, f'reading {title}'))
+    arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return in_memory(arrays['image'], arrays.get('label'))
 
 
 def fits_in_memory(num_bytes: int) -> bool:

@@ -13,20 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gen_jax.data.pixels import (
-    Description,
-    Images,
-    ImageSet,
-    digest,
-    fit_image,
-    fits_in_memory,
-    in_memory,
-    read_all,
-)
+from gen_jax.data.pixels import Description, Images, ImageSet, assemble, fit_image, fits_in_memory
 from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
-
-_CHUNK = 500  # Images that one thread reads at a time.
 
 
 class _Fields(NamedTuple):
@@ -60,18 +49,9 @@ def load(
     train = _lazy(builder, train_name, spec, image_size)
     evaluation = _lazy(builder, evaluation_name, spec, image_size)
 
-    num_examples = train.num_examples + evaluation.num_examples
-    if not fits_in_memory(num_examples * int(np.prod(spec.shape))):
-        identity = f'{builder.info.full_name} {train_name} {evaluation_name} {num_examples} {spec}'
-        return ImageSet(train, evaluation, spec, digest(identity))
-    train_arrays = _decoded(train, f'{name} {train_name}')
-    evaluation_arrays = _decoded(evaluation, f'{name} {evaluation_name}')
-    return ImageSet(
-        in_memory(train_arrays['image'], train_arrays.get('label')),
-        in_memory(evaluation_arrays['image'], evaluation_arrays.get('label')),
-        spec,
-        digest(*train_arrays.values(), *evaluation_arrays.values()),
-    )
+    num_examples = f'{train.num_examples} {evaluation.num_examples}'
+    identity = f'{builder.info.full_name} {train_name} {evaluation_name} {num_examples}'
+    return assemble(train, evaluation, spec, identity, name)
 
 
 def describe(
@@ -197,14 +177,6 @@ def _lazy(builder, split: str, spec: DataSpec, image_size: int | None) -> Images
         return arrays
 
     return Images(len(source), fetch, threads=8)
-
-
-def _decoded(images: Images, title: str) -> dict[str, np.ndarray]:
-    """Every example of a lazy split, as arrays."""
-    numbers = np.arange(images.num_examples)
-    chunks = [numbers[i : i + _CHUNK] for i in range(0, len(numbers), _CHUNK)]
-    parts = list(read_all(images.fetch, chunks, f'reading {title}'))
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def _prepare(name: str, builder) -> None:

@@ -8,7 +8,7 @@ For a chain of N steps at the times k/N, q as in `processes/gaussian.py` and p t
     (3) L_{k-1} = KL(q(x_s | x_t, x_0) || N(m(x_t, f), v)),   s = (k-1)/N, t = k/N
     (4) L_0     = -log p(x_0 | x_{1/N})
 
-The sum in (1) is taken over all its terms, or over `num_terms` of them, evenly spread from a
+The sum in (1) is taken over all its terms, or over `bound_terms` of them, evenly spread from a
 random start and weighted up: an unbiased estimate of the same bound.
 """
 
@@ -30,7 +30,7 @@ def variational_bound(
     key: Key,
     *,
     num_steps: int,
-    num_terms: int | None,
+    bound_terms: int | None,
     variance: str,
     levels: int | None,
 ) -> tuple[Array, Array]:
@@ -42,7 +42,7 @@ def variational_bound(
       x: `[B, ...]` data.
       key: draws one x_t for each term.
       num_steps: N.
-      num_terms: how many of the N - 1 terms L_{k-1} to take; None takes them all.
+      bound_terms: how many of the N - 1 terms L_{k-1} to take; None takes them all.
       variance: v, as in `samplers.ancestral`. For L_0, with `levels`, v is the posterior variance
         one step further on, as Ho et al. have it.
       levels: the data's levels, for L_0 the mass of a discretized Gaussian; None for continuous
@@ -54,14 +54,14 @@ def variational_bound(
     if variance not in ('large', 'small'):
         raise InputError(f"variance: {variance!r} is neither 'large' nor 'small'")
     available = num_steps - 1
-    if available < 1 or (num_terms is not None and num_terms < 1):
+    if available < 1 or (bound_terms is not None and bound_terms < 1):
         raise InputError(
-            f'terms of the bound: {num_terms} of {available}; use at least 1, or None for all, '
-            'and a chain of at least 2 steps'
+            f'bound_terms: {bound_terms} of {available}; use at least 1, or None for all, and a '
+            'chain of at least 2 steps'
         )
-    num_terms = available if num_terms is None else min(num_terms, available)
+    bound_terms = available if bound_terms is None else min(bound_terms, available)
     inner_key, end_key = jax.random.split(key)
-    inner = _inner_terms(predict, process, x, inner_key, num_steps, num_terms, variance)
+    inner = _inner_terms(predict, process, x, inner_key, num_steps, bound_terms, variance)
     prior = likelihood.gaussian_kl(
         process.alpha(1.0) * x, process.sigma(1.0) ** 2 * jnp.ones_like(x), 0.0, 1.0
     )
@@ -74,19 +74,19 @@ def _inner_terms(
     x: Array,
     key: Key,
     num_steps: int,
-    num_terms: int,
+    bound_terms: int,
     variance: str,
 ) -> Array:
-    """The sum in (1), or its estimate from `num_terms` terms: `[B]` nats."""
+    """The sum in (1), or its estimate from `bound_terms` terms: `[B]` nats."""
     available = num_steps - 1
     start_key, noise_key = jax.random.split(key)
     # Spread evenly from a random start, each k = 2..N is as likely as any other; each example has
     # a start of its own, so that the examples stay independent and their standard error is true.
-    every = num_terms == available
+    every = bound_terms == available
     start = jnp.zeros(len(x)) if every else jax.random.uniform(start_key, (len(x),))
 
     def add_term(total, index):
-        k = 2 + jnp.floor((index + start) * (available / num_terms))
+        k = 2 + jnp.floor((index + start) * (available / bound_terms))
         k = jnp.minimum(k, num_steps)  # a start just below 1 can round up to it
         s, t = (k - 1) / num_steps, k / num_steps
         eps = jax.random.normal(jax.random.fold_in(noise_key, index), x.shape)
@@ -99,8 +99,8 @@ def _inner_terms(
             chosen = gaussian.transition(process, s.reshape(widen), t.reshape(widen))[1]
         return total + likelihood.gaussian_kl(mean, small, guess, chosen), None
 
-    total, _ = jax.lax.scan(add_term, jnp.zeros(len(x)), jnp.arange(num_terms))
-    return total * (available / num_terms)
+    total, _ = jax.lax.scan(add_term, jnp.zeros(len(x)), jnp.arange(bound_terms))
+    return total * (available / bound_terms)
 
 
 def _last_step(

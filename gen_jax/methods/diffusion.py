@@ -63,7 +63,8 @@ def diffusion(
     check_players(networks, ('model',))
     num_classes = spec.num_classes if class_conditional else None
     network = networks['model'](out_channels=spec.shape[-1], num_classes=num_classes)
-    model = Denoiser(network, process, prediction, spec, num_classes)
+    drops_labels = class_conditional and label_dropout > 0
+    model = Denoiser(network, process, prediction, spec, num_classes, drops_labels)
     return Method(
         init=functools.partial(_init, model),
         phases=(Phase('model', functools.partial(_loss, model, label_dropout)),),
@@ -83,6 +84,7 @@ class Denoiser(NamedTuple):
     prediction: str
     spec: DataSpec
     num_classes: int | None  # None: the network is told no labels
+    drops_labels: bool  # whether it learns to do without them
 
     def apply(self, params: Mapping, x_t: Array, t: Array, label: Array | None, **options) -> Array:
         """The network's output, in the space of the prediction."""
@@ -149,11 +151,11 @@ def _sample(
             else f'label: this model needs labels of its {model.num_classes} classes'
         )
     predict = model.predictor(params, cond)
-    if cond is not None:
+    if model.drops_labels:
         nothing = jnp.full((num,), model.num_classes)
         predict = guide.classifier_free(predict, model.predictor(params, nothing), guidance)
     elif guidance != 1:
-        raise InputError('sample.options.guidance: guidance needs class_conditional=True')
+        raise InputError('guidance: it needs class_conditional and label_dropout; use 1.0')
     steps = chain_length(model.process) if num_steps is None else num_steps
     times = samplers.time_grid(steps, model.process.num_steps)
     start_key, steps_key = jax.random.split(key)
@@ -185,7 +187,7 @@ def _evaluate(
         x,
         bound_key,
         num_steps=chain_length(model.process),
-        num_terms=bound_terms,
+        bound_terms=bound_terms,
         variance=variance,
         levels=None if model.spec.dequantized else model.spec.levels,
     )
@@ -208,10 +210,10 @@ def sampler_of(name: str, **options) -> Callable:
     """
     known = {'ancestral': samplers.ancestral, 'ddim': samplers.ddim}
     if name not in known:
-        raise InputError(f'sample.options.sampler: no {name!r}; choose from {", ".join(known)}')
+        raise InputError(f'sampler: no {name!r}; choose from {", ".join(known)}')
     given = {option: value for option, value in options.items() if value is not None}
     for option in given.keys() - inspect.signature(known[name]).parameters.keys():
-        raise InputError(f'sample.options.{option}: the {name} sampler has none; remove it')
+        raise InputError(f'{option}: the {name} sampler has none; remove it')
     return functools.partial(known[name], **given)
 
 

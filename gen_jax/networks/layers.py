@@ -40,11 +40,13 @@ def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     """`plain_conv`, in the form that suits the backend."""
     if jax.default_backend() != 'cpu':
         return plain_conv(x, kernel, stride)
-    size, _, inputs, _ = kernel.shape
+    size, _, inputs, outputs = kernel.shape
     if size == 1 and stride == 1:
         return flat_matmul(x, kernel[0, 0])
     if stride > 1 or inputs < 8:
         return patches_conv(x, kernel, stride)
+    if outputs < 8:
+        return taps_conv(x, kernel)
     return plain_conv(x, kernel, stride)
 
 
@@ -67,6 +69,26 @@ def patches_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
             start = phase * channels
             patches.append(blocks[:, i : i + height, j : j + width, start : start + channels])
     return flat_matmul(jnp.concatenate(patches, -1), kernel.reshape(-1, outputs))
+
+
+def taps_conv(x: Array, kernel: Array) -> Array:
+    """`plain_conv` of stride 1: one matrix product for what each tap adds, then shifted sums.
+
+    With few output channels the sums are small, and a product with few columns would be slow.
+    """
+    size, _, inputs, outputs = kernel.shape
+    height, width = x.shape[1:3]
+    low = (size - 1) // 2
+    added = flat_matmul(x, kernel.transpose(2, 0, 1, 3).reshape(inputs, -1))
+    pad = (low, size - 1 - low)
+    added = jnp.pad(added, ((0, 0), pad, pad, (0, 0)))
+    total = 0
+    for row in range(size):
+        for column in range(size):
+            start = (row * size + column) * outputs
+            tap = added[:, row : row + height, column : column + width, start : start + outputs]
+            total = total + tap
+    return total
 
 
 def upsample_conv(x: Array, kernel: Array, height: int, width: int) -> Array:
@@ -137,28 +159,41 @@ def stride_to_channels(x: Array, size: int, stride: int) -> Array:
 
 
 class Conv(nn.Module):
-    """A size x size convolution with bias, 'SAME' padding: `[B, H, W, C]` to `[B, H/s, W/s, F]`.
-
-    With `upsample_to`, x is first doubled by `upsample` to that height and width.
-    """
+    """A size x size convolution with bias, 'SAME' padding: `[B, H, W, C]` to `[B, H/s, W/s, F]`."""
 
     features: int
     size: int = 3
     stride: int = 1
     zero: bool = False
-    upsample_to: tuple[int, int] | None = None
     dtype: str | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param('kernel', zero_init if self.zero else kernel_init, shape)
-        bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
-        dtype = self.dtype or x.dtype
-        x, kernel = x.astype(dtype), kernel.astype(dtype)
-        if self.upsample_to is None:
-            return conv(x, kernel, self.stride) + bias.astype(dtype)
-        return upsample_conv(x, kernel, *self.upsample_to) + bias.astype(dtype)
+        init = zero_init if self.zero else kernel_init
+        x, kernel, bias = _with_weights(self, x, self.size, init)
+        return conv(x, kernel, self.stride) + bias
+
+
+class UpsampleConv(nn.Module):
+    """`upsample` to height x width, then a 3 x 3 convolution with bias; the same parameters."""
+
+    features: int
+    height: int
+    width: int
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x, kernel, bias = _with_weights(self, x, 3, kernel_init)
+        return upsample_conv(x, kernel, self.height, self.width) + bias
+
+
+def _with_weights(module: nn.Module, x: Array, size: int, init) -> tuple[Array, Array, Array]:
+    """x, and the module's kernel and bias, in the type that it computes in."""
+    kernel = module.param('kernel', init, (size, size, x.shape[-1], module.features))
+    bias = module.param('bias', nn.initializers.zeros_init(), (module.features,))
+    dtype = module.dtype or x.dtype
+    return x.astype(dtype), kernel.astype(dtype), bias.astype(dtype)
 
 
 class GroupNorm(nn.Module):
@@ -176,8 +211,7 @@ class GroupNorm(nn.Module):
         channels = x.shape[-1]
         if channels % self.num_groups:
             raise InputError(
-                f'num_groups: {channels} channels do not divide into {self.num_groups} groups; '
-                "use a divisor of every level's channels"
+                f'num_groups: {channels} channels do not divide into {self.num_groups} groups'
             )
         scale = self.param('scale', nn.initializers.ones_init(), (channels,))
         bias = self.param('bias', nn.initializers.zeros_init(), (channels,))

@@ -22,11 +22,14 @@ from gen_jax.networks.layers import (
     Conv,
     Dropout,
     GroupNorm,
+    UpsampleConv,
     kernel_init,
     timestep_embedding,
     zero_init,
 )
 from gen_jax.types import Array
+
+DTYPES = ('float32', 'bfloat16', 'float16')
 
 
 class ResidualBlock(nn.Module):
@@ -86,6 +89,9 @@ class UNet(nn.Module):
     `out_channels` None means as many as x has. With `num_classes` K the label table has K + 1 rows:
     row K stands for 'no label', the unconditional model of classifier-free guidance (Ho & Salimans
     2022). `dtype` is the computing type ('bfloat16'), None meaning float32.
+
+    Raises:
+      InputError: fields that make no network.
     """
 
     channels: int = 128
@@ -97,6 +103,10 @@ class UNet(nn.Module):
     out_channels: int | None = None
     num_classes: int | None = None
     dtype: str | None = None
+
+    def __post_init__(self):
+        self._check()
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Array, t: Array, label: Array | None = None, *, train: bool) -> Array:
@@ -110,11 +120,7 @@ class UNet(nn.Module):
 
         Returns:
           float32 `[B, H, W, out_channels]`.
-
-        Raises:
-          InputError: fields that make no network.
         """
-        self._check()
         embedding = self._embed(t, label)
         levels = [self.channels * multiplier for multiplier in self.channel_multipliers]
 
@@ -147,9 +153,8 @@ class UNet(nn.Module):
                 if h.shape[1] in self.attention_resolutions:
                     h = attention(h, f'up_{level}_attention_{i}')
             if level > 0:
-                size = skips[-1].shape[1:3]
-                name = f'up_{level}_upsample'
-                h = Conv(features, upsample_to=size, dtype=self.dtype, name=name)(h)
+                up = (features, *skips[-1].shape[1:3])
+                h = UpsampleConv(*up, dtype=self.dtype, name=f'up_{level}_upsample')(h)
 
         h = nn.silu(GroupNorm(self.num_groups, name='norm_out')(h))
         out_channels = self.out_channels or x.shape[-1]
@@ -158,12 +163,25 @@ class UNet(nn.Module):
     def _check(self) -> None:
         if self.channels < 4 or self.channels % 2:
             raise InputError(f'channels: {self.channels} must be even, and at least 4')
-        if self.num_groups < 1 or self.num_blocks < 1:
+        if self.num_groups < 1:
+            raise InputError(f'num_groups: {self.num_groups} must be at least 1')
+        multipliers = tuple(self.channel_multipliers)
+        if not multipliers or any(not isinstance(m, int) or m < 1 for m in multipliers):
             raise InputError(
-                f'num_groups, num_blocks: {self.num_groups}, {self.num_blocks} must be at least 1'
+                f'channel_multipliers: {multipliers} must be whole numbers from 1 on, one a level'
+            )
+        if self.num_blocks < 1:
+            raise InputError(f'num_blocks: {self.num_blocks} must be at least 1')
+        uneven = [self.channels * m for m in multipliers if self.channels * m % self.num_groups]
+        if uneven:
+            raise InputError(
+                f'num_groups: the {uneven[0]} channels of a level do not divide into '
+                f"{self.num_groups} groups; use a divisor of every level's channels"
             )
         if not 0 <= self.dropout < 1:
             raise InputError(f'dropout: {self.dropout} must be from 0 to below 1')
+        if self.dtype not in (None, *DTYPES):
+            raise InputError(f'dtype: no {self.dtype!r}; use one of {", ".join(DTYPES)}, or None')
 
     def _embed(self, t: Array, label: Array | None) -> Array:
         """Equation (1): t `[B]` to `[B, 4 channels]`."""

@@ -35,7 +35,7 @@ def time_grid(num_steps: int, chain_steps: int | None = None) -> np.ndarray:
     """
     if num_steps < 1 or (chain_steps is not None and num_steps > chain_steps):
         limit = f'1 to {chain_steps}, the length of the chain' if chain_steps else 'at least 1'
-        raise InputError(f'sampling steps: {num_steps} is out of range; use {limit}')
+        raise InputError(f'num_steps: {num_steps} is out of range; use {limit}')
     times = np.linspace(1, 0, num_steps + 1)
     if chain_steps is not None:
         times = np.round(times * chain_steps) / chain_steps
@@ -57,7 +57,7 @@ def ancestral(
       InputError: `variance` is neither 'large' nor 'small'.
     """
     if variance not in ('large', 'small'):
-        raise InputError(f"sampling variance: {variance!r} is neither 'large' nor 'small'")
+        raise InputError(f"variance: {variance!r} is neither 'large' nor 'small'")
 
     def step(x_t, t, s, step_key):
         mean, small = gaussian.posterior(process, predict(x_t, t), x_t, s, t)
@@ -77,7 +77,13 @@ def ddim(
     *,
     eta: float = 0.0,
 ) -> Array:
-    """Equation (2): from noise `x` `[B, ...]` to data, along `times` (see `time_grid`)."""
+    """Equation (2): from noise `x` `[B, ...]` to data, along `times` (see `time_grid`).
+
+    Raises:
+      InputError: `eta` is not from 0 to 1; beyond, the noise would exceed sigma_s.
+    """
+    if not 0 <= eta <= 1:
+        raise InputError(f'eta: {eta} must be from 0 (deterministic) to 1 (as ancestral)')
 
     def step(x_t, t, s, step_key):
         x0 = predict(x_t, t)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gen_jax.data import images, tfds_images
+from gen_jax.data import images, pixels, tfds_images
 from gen_jax.data.dataset import evaluation_batches, training_batches
 from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
@@ -78,7 +78,7 @@ def offline(monkeypatch):
 @pytest.mark.parametrize('fits', [True, False])
 def test_every_pixel_and_label_arrives(small, monkeypatch, fits):
     root, splits = small
-    monkeypatch.setattr(tfds_images, 'fits_in_memory', lambda num_bytes: fits)
+    monkeypatch.setattr(pixels, 'fits_in_memory', lambda num_bytes: fits)
     dataset = images.load(source='tfds', name='mnist', data_dir=str(root))
     assert dataset.spec == DataSpec((28, 28, 1), levels=256, num_classes=10)
     for split, expected in ((dataset.train, splits['train']), (dataset.evaluation, splits['test'])):
@@ -193,7 +193,7 @@ def test_the_real_mnist():
 
 @pytest.mark.skipif(not REAL, reason='GEN_JAX_DATA names no folder with tfds/cifar10 in it')
 def test_the_real_cifar10_batch_by_batch(monkeypatch):
-    monkeypatch.setattr(tfds_images, 'fits_in_memory', lambda num_bytes: False)
+    monkeypatch.setattr(pixels, 'fits_in_memory', lambda num_bytes: False)
     dataset = images.load(source='tfds', name='cifar10', data_dir=f'{REAL}/tfds')
     assert (dataset.train.num_examples, dataset.evaluation.num_examples) == (50_000, 10_000)
     x = next(evaluation_batches(dataset.evaluation, batch_size=1000))['x']

@@ -20,16 +20,16 @@ CHAIN = gaussian.linear(num_steps=1000)
 
 @functools.partial(
     jax.jit,
-    static_argnames=('predict', 'process', 'num_steps', 'num_terms', 'variance', 'levels'),
+    static_argnames=('predict', 'process', 'num_steps', 'bound_terms', 'variance', 'levels'),
 )
-def bound(x, key=0, *, predict, process=LINEAR, num_steps, variance, num_terms=None, levels=None):
+def bound(x, key=0, *, predict, process=LINEAR, num_steps, variance, bound_terms=None, levels=None):
     return variational_bound(
         predict,
         process,
         x,
         jax.random.key(key),
         num_steps=num_steps,
-        num_terms=num_terms,
+        bound_terms=bound_terms,
         variance=variance,
         levels=levels,
     )
@@ -89,19 +89,19 @@ def test_some_of_the_terms_estimate_the_sum_of_all_without_bias(terms):
     x = jnp.full((40_000, 1), 0.8)
     options = {'predict': knows_nothing, 'num_steps': 20, 'variance': 'small'}
     exact = rate_by_hand(0.8, 20, 'small')
-    rate = np.float64(bound(x, num_terms=terms, **options)[0])
+    rate = np.float64(bound(x, bound_terms=terms, **options)[0])
     stderr = rate.std() / np.sqrt(len(rate))
     assert 0 < stderr < 0.02 * exact  # each example has a start of its own
     assert abs(rate.mean() - exact) < 4 * stderr
-    np.testing.assert_allclose(bound(x[:2], num_terms=19, **options)[0], exact, rtol=1e-4)
-    np.testing.assert_allclose(bound(x[:2], num_terms=99, **options)[0], exact, rtol=1e-4)
+    np.testing.assert_allclose(bound(x[:2], bound_terms=19, **options)[0], exact, rtol=1e-4)
+    np.testing.assert_allclose(bound(x[:2], bound_terms=99, **options)[0], exact, rtol=1e-4)
 
 
 def test_the_last_start_before_one_stays_on_the_chain(monkeypatch):
     """Just below 1 it rounds to 1 in a sum, which would be a step past the end, and NaN."""
     monkeypatch.setattr(jax.random, 'uniform', lambda key, shape: jnp.full(shape, 1 - 2.0**-23))
     x = jnp.ones((2, 3))
-    options = {'process': CHAIN, 'num_steps': 1000, 'num_terms': 16, 'variance': 'large'}
+    options = {'process': CHAIN, 'num_steps': 1000, 'bound_terms': 16, 'variance': 'large'}
     rate, _ = bound(x, predict=knows_nothing, **options)
     assert np.all(np.isfinite(np.asarray(rate)))
 
@@ -171,7 +171,7 @@ def test_unknown_variance_of_the_bound_is_refused():
         bound(jnp.zeros((1, 1)), predict=knows_nothing, num_steps=4, variance='huge')
 
 
-@pytest.mark.parametrize('options', [{'num_steps': 4, 'num_terms': 0}, {'num_steps': 1}])
+@pytest.mark.parametrize('options', [{'num_steps': 4, 'bound_terms': 0}, {'num_steps': 1}])
 def test_a_bound_without_inner_terms_is_refused(options):
-    with pytest.raises(InputError, match=r'terms of the bound: .* use at least 1'):
+    with pytest.raises(InputError, match=r'^bound_terms: .* use at least 1'):
         bound(jnp.zeros((1, 1)), predict=knows_nothing, variance='large', **options)

@@ -133,7 +133,7 @@ def test_sample_takes_as_many_steps_as_asked_and_the_whole_chain_by_default():
     assert lengths() == [20]
     assert lengths(num_steps=5) == [5]
     assert lengths(num_steps=5, sampler='ddim', eta=0.5) == [5]
-    with pytest.raises(InputError, match='sampling steps: 21 is out of range'):
+    with pytest.raises(InputError, match='num_steps: 21 is out of range'):
         lengths(num_steps=21)
 
 
@@ -156,12 +156,12 @@ def test_options_of_sample_reach_the_sampler():
 @pytest.mark.parametrize(
     'options, field',
     [
-        ({'sampler': 'euler'}, r"sample\.options\.sampler: no 'euler'; .* ancestral, ddim"),
-        ({'eta': 0.5}, r'sample\.options\.eta'),
-        ({'sampler': 'ancestral', 'eta': 0.0}, r'sample\.options\.eta'),
-        ({'sampler': 'ddim', 'variance': 'small'}, r'sample\.options\.variance'),
+        ({'sampler': 'euler'}, r"^sampler: no 'euler'; .* ancestral, ddim"),
+        ({'eta': 0.5}, '^eta: '),
+        ({'sampler': 'ancestral', 'eta': 0.0}, '^eta: '),
+        ({'sampler': 'ddim', 'variance': 'small'}, '^variance: '),
         ({'variance': 'huge'}, "'huge'"),
-        ({'guidance': 2.0}, r'sample\.options\.guidance: .*class_conditional=True'),
+        ({'guidance': 2.0}, r'^guidance: it needs class_conditional'),
         ({'cond': jnp.zeros(2, jnp.int32)}, 'label: this model was trained without labels'),
     ],
 )

@@ -57,6 +57,12 @@ def test_patches_conv_for_other_kernels(size, stride):
     )
 
 
+@pytest.mark.parametrize('size', [2, 3, 5])
+def test_taps_conv_equals_the_plain_convolution(size):
+    x, kernel = normal(0, 2, 9, 8, 12), normal(1, size, size, 12, 3)
+    assert_same(layers.taps_conv, layers.plain_conv, x, kernel)
+
+
 @pytest.mark.parametrize('to', [(8, 12), (7, 12), (8, 11)])
 def test_upsample_conv_equals_the_plain_convolution_of_the_doubled_image(to):
     x, kernel = normal(0, 2, 4, 6, 8), normal(1, 3, 3, 8, 5)

@@ -186,7 +186,7 @@ def test_time_grid_of_a_chain_has_its_times_only_each_once(num_steps):
     'arguments, limit', [((0,), 'at least 1'), ((-3, 10), '1 to 10'), ((11, 10), '1 to 10')]
 )
 def test_steps_out_of_range_are_refused(arguments, limit):
-    with pytest.raises(InputError, match=rf'sampling steps: {arguments[0]} .* use {limit}'):
+    with pytest.raises(InputError, match=rf'num_steps: {arguments[0]} .* use {limit}'):
         samplers.time_grid(*arguments)
 
 
