@@ -114,9 +114,9 @@ class Display:
     """
 
     def __init__(self, total: int, start: int = 0, hidden: bool = False):
-        self._total, self._start = total, start
+        self._total = total
         self._console, self._hidden = Console(stderr=True), hidden
-        self._begun = time.perf_counter()
+        self._since: tuple[float, int] | None = None
         self._bar = self._task = None
         if self._console.is_terminal and not hidden:
             self._bar = Progress(
@@ -149,7 +149,7 @@ class Display:
         if self._bar:
             self._bar.update(self._task, completed=step, note=note)
             return
-        self.say(f'step {step}/{self._total}  {note}  {self._time_left(step)}')
+        self.say(f'step {step}/{self._total}  {note}{self._time_left(step)}')
 
     def say(self, text: str) -> None:
         """One line that stays."""
@@ -159,11 +159,15 @@ class Display:
             print(text, file=sys.stderr, flush=True)
 
     def _time_left(self, step: int) -> str:
-        done = step - self._start
-        if done < 1:
+        """From the pace since the first report, which compilation precedes."""
+        now = time.perf_counter()
+        if self._since is None:
+            self._since = (now, step)
+        begun, first = self._since
+        if step == first:
             return ''
-        seconds = int((time.perf_counter() - self._begun) / done * (self._total - step))
-        return f'{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left'
+        seconds = int((now - begun) / (step - first) * (self._total - step))
+        return f'  {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left'
 
 
 class Report:
