@@ -1,9 +1,11 @@
 """The DDPM U-Net here beside diffusers' on this machine's CPU: training steps and sampling.
 
-    python benchmarks/unet_vs_diffusers.py [--quick] [--rounds=7]
+    python benchmarks/unet_vs_diffusers.py [--quick] [--rounds=5] [--restarts=3]
 
 Every contender lives in a process of its own, since the allocator and the thread pools are
 process-wide; they are asked in turn, round after round, so that all of them see the same machine.
+Where in memory a process comes to lie changes its speed by a fifth, for as long as it lives; so all
+are started again several times.
 The table gives the median over the rounds and the fastest round, each with the best peer's time
 over its own; the fastest rounds are those that other work on the machine disturbed least.
 
@@ -268,22 +270,24 @@ def gflop(network: str, job: str) -> float:
     return jax.jit(program).lower(params).cost_analysis()['flops'] * times / 1e9
 
 
-def compare(network: str, job: str, contenders, rounds: int, times: int) -> None:
+def compare(network: str, job: str, contenders, rounds: int, times: int, restarts: int) -> None:
     """Measures one job on all contenders in turn and prints its table."""
-    workers = [Worker(contender, network) for contender in contenders]
-    for worker in workers:
-        worker.seconds(job)  # compiles
-        worker.seconds(job)
-    seconds = {worker.contender: [] for worker in workers}
-    sgemm = {worker.contender: [] for worker in workers}
-    for _ in range(rounds):
+    seconds = {contender: [] for contender in contenders}
+    sgemm = {contender: [] for contender in contenders}
+    memory = dict.fromkeys(contenders, 0.0)
+    for _ in range(restarts):
+        workers = [Worker(contender, network) for contender in contenders]
         for worker in workers:
-            seconds[worker.contender].append(worker.seconds(job, times))
-            sgemm[worker.contender].append(worker.seconds('sgemm', 5))
-    for worker in workers:
-        worker.close()
-
-    report(network, job, seconds, sgemm, {worker.contender: worker.memory for worker in workers})
+            worker.seconds(job)  # compiles
+            worker.seconds(job)
+        for _ in range(rounds):
+            for worker in workers:
+                seconds[worker.contender].append(worker.seconds(job, times))
+                sgemm[worker.contender].append(worker.seconds('sgemm', 5))
+        for worker in workers:
+            memory[worker.contender] = max(memory[worker.contender], worker.memory)
+            worker.close()
+    report(network, job, seconds, sgemm, memory)
 
 
 def report(network: str, job: str, seconds: dict, sgemm: dict, memory: dict) -> None:
@@ -315,7 +319,8 @@ def main() -> None:
     """Parses the command line; measures, or serves as a worker."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--quick', action='store_true', help='small network, training, 2 rounds')
-    parser.add_argument('--rounds', type=int, default=7)
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--restarts', type=int, default=3, help='of all processes')
     parser.add_argument('--contenders', nargs='+', default=CONTENDERS, choices=CONTENDERS)
     parser.add_argument('--network', choices=NETWORKS, help='only this one')
     parser.add_argument('--job', choices=('train', 'sample'), help='only this one')
@@ -325,7 +330,7 @@ def main() -> None:
         work(args.worker, args.network)
         return
     if args.quick:
-        compare('small', 'train', ('gen_jax', 'eager'), rounds=2, times=1)
+        compare('small', 'train', ('gen_jax', 'eager'), rounds=2, times=1, restarts=1)
         return
     for network, job, times in [
         ('small', 'train', 3),
@@ -333,7 +338,7 @@ def main() -> None:
         ('small', 'sample', 1),
     ]:
         if args.network in (None, network) and args.job in (None, job):
-            compare(network, job, args.contenders, args.rounds, times)
+            compare(network, job, args.contenders, args.rounds, times, args.restarts)
 
 
 if __name__ == '__main__':
