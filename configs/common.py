@@ -10,15 +10,11 @@ def get_base() -> ml_collections.ConfigDict:
     config.seed = 0
 
     config.data = ml_collections.ConfigDict()
-    config.data.modality = 'images'
-    config.data.source = 'embedded'
+    config.data.modality = placeholder(str)
+    config.data.source = placeholder(str)
     config.data.name = placeholder(str)
     config.data.data_dir = placeholder(str)  # None: TFDS_DATA_DIR, or the library's own default
     config.data.batch_size = 128  # of all devices together
-    config.data.image_size = placeholder(int)  # None: that of the set; a folder needs one
-    config.data.channels = placeholder(int)  # None: those of the set; 3 for a folder
-    config.data.flip = False
-    config.data.dequantize = False
 
     config.networks = ml_collections.ConfigDict()  # by player
     config.method = ml_collections.ConfigDict()
@@ -92,6 +88,17 @@ def ddpm() -> ml_collections.ConfigDict:
     )
 
 
+def use_images(config: ml_collections.ConfigDict, source: str, name: str) -> None:
+    """Images as data, with what can be asked of them."""
+    config.data.modality = 'images'
+    config.data.source = source
+    config.data.name = name
+    config.data.image_size = placeholder(int)  # None: that of the set; a folder needs one
+    config.data.channels = placeholder(int)  # None: those of the set; 3 for a folder
+    config.data.flip = False
+    config.data.dequantize = False
+
+
 def unet(**fields) -> ml_collections.ConfigDict:
     """A U-Net; its defaults are the paper's for CIFAR-10."""
     dtype = placeholder(str)  # what it computes in; None: float32
@@ -120,6 +127,11 @@ def shrink_unet(config: ml_collections.ConfigDict) -> None:
     config.networks.model.channel_multipliers = (1, 2)
     config.networks.model.num_blocks = 1
     config.networks.model.num_groups = 4
+    shrink_chain(config)
+
+
+def shrink_chain(config: ml_collections.ConfigDict) -> None:
+    """A chain short enough for `:smoke`."""
     config.method.process.num_steps = 50
     config.evaluate.options.bound_terms = 49
     config.sample.options = sampling('ddim', 5)

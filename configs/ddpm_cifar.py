@@ -16,8 +16,7 @@ def get_config(arg: str = ''):
     """The run; 'smoke' is its tiny version."""
     config = common.get_base()
 
-    config.data.source = 'tfds'
-    config.data.name = 'cifar10'
+    common.use_images(config, 'tfds', 'cifar10')
     config.data.flip = True
 
     config.networks.model = common.unet(

@@ -15,8 +15,7 @@ def get_config(arg: str = ''):
     """The run; 'smoke' is its tiny version."""
     config = common.get_base()
 
-    config.data.source = 'embedded'
-    config.data.name = 'digits'
+    common.use_images(config, 'embedded', 'digits')
     config.data.batch_size = 64
 
     config.networks.model = common.unet(

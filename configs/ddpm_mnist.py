@@ -13,8 +13,7 @@ def get_config(arg: str = ''):
     """The run; 'smoke' is its tiny version."""
     config = common.get_base()
 
-    config.data.source = 'tfds'
-    config.data.name = 'mnist'
+    common.use_images(config, 'tfds', 'mnist')
 
     config.networks.model = common.unet(
         channels=32,

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from gen_jax import build, keys, parallel
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import restore_for_use
-from gen_jax.data.dataset import Split, evaluation_batches
+from gen_jax.data.dataset import Dataset, Split, evaluation_batches
 from gen_jax.errors import in_section
 from gen_jax.run import Run, abstract_batch, assemble, load_data
 from gen_jax.state import TrainState, sampling_params
@@ -35,7 +35,9 @@ def evaluate(config, workdir: Path) -> dict[str, dict]:
     state = restore_for_use(run.template, workdir)
     dataset = load_data(config)
     started = time.perf_counter()
-    results = measure(state, dataset.evaluation, show_progress=True)
+    columns = measure(state, dataset.evaluation, show_progress=True)
+    exact, estimators = known_density(columns, dataset)
+    results = summarize({**columns, **exact}, {**run.method.estimators, **estimators})
     common = {
         'split': 'evaluation',
         'step': int(state.step),
@@ -59,11 +61,10 @@ def evaluate(config, workdir: Path) -> dict[str, dict]:
 
 def make_evaluation(
     run: Run, config, options: dict | None = None
-) -> Callable[..., dict[str, dict]]:
-    """A function `(state, split) -> {name: {value, stderr, n, estimator}}`, compiled once.
+) -> Callable[..., dict[str, np.ndarray]]:
+    """A function `(state, split) -> {name: [n]}`, one float64 for each example, compiled once.
 
-    Values are means over examples, in float64; the standard error is that of the mean. Without
-    `options` the method's own defaults hold, which are the quick ones.
+    Without `options` the method's own defaults hold, which are the quick ones.
 
     Raises:
       InputError: options that the method refuses, or a batch that does not divide by the devices;
@@ -85,7 +86,7 @@ def make_evaluation(
     with in_section('evaluate.options'):
         jax.eval_shape(compute, sampling_params(state), state.model_state, batch, state.key)
 
-    def measure(state: TrainState, split: Split, show_progress: bool = False) -> dict[str, dict]:
+    def measure(state: TrainState, split: Split, show_progress: bool = False) -> dict:
         num_batches = -(-split.num_examples // size)
         num_batches = min(num_batches, config.evaluate.num_batches or num_batches)
         batches = evaluation_batches(
@@ -105,16 +106,38 @@ def make_evaluation(
                 for name, column in values.items():
                     columns.setdefault(name, []).append(np.float64(column[mask == 1]))
                 display.report(number + 1, {})
-        return {name: _summary(np.concatenate(c), run, name) for name, c in columns.items()}
+        return {name: np.concatenate(parts) for name, parts in columns.items()}
 
     return measure
 
 
-def _summary(values: np.ndarray, run: Run, name: str) -> dict:
-    n = len(values)
+def summarize(columns: Mapping[str, np.ndarray], estimators: Mapping[str, str]) -> dict[str, dict]:
+    """`{name: {value, stderr, n, estimator}}`: means over examples, and their standard errors."""
     return {
-        'value': float(values.mean()),
-        'stderr': float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
-        'n': n,
-        'estimator': run.method.estimators[name],
+        name: {
+            'value': float(values.mean()),
+            'stderr': float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None,
+            'n': len(values),
+            'estimator': estimators[name],
+        }
+        for name, values in columns.items()
+    }
+
+
+def known_density(
+    columns: Mapping[str, np.ndarray], dataset: Dataset
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Where the data's density is known: -log p of the same examples, how far the model's number
+    lies above it, and what these two are. Both empty elsewhere."""
+    if dataset.log_density is None or 'nats_per_dim' not in columns:
+        return {}, {}
+    num = len(columns['nats_per_dim'])
+    x = dataset.evaluation.transform(
+        dataset.evaluation.fetch(np.arange(num)), np.zeros(num, np.uint64)
+    )['x']
+    exact = -dataset.log_density(x) / np.prod(dataset.spec.shape)
+    values = {'exact_nats_per_dim': exact, 'excess_nats_per_dim': columns['nats_per_dim'] - exact}
+    return values, {
+        'exact_nats_per_dim': 'exact (-log p of the law that the data is drawn from)',
+        'excess_nats_per_dim': 'nats_per_dim less exact_nats_per_dim, example by example',
     }

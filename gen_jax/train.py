@@ -15,7 +15,7 @@ from gen_jax import parallel
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
 from gen_jax.data.dataset import training_batches
-from gen_jax.evaluate import make_evaluation
+from gen_jax.evaluate import make_evaluation, summarize
 from gen_jax.run import assemble, compile_step, initialize, load_data
 from gen_jax.sample import make_preview
 from gen_jax.state import TrainState, count_parameters
@@ -82,7 +82,8 @@ def train(config, workdir: Path) -> TrainState:
                     report.hold(step, metrics)
                 if due(every.evaluate_every):
                     with report.pause():
-                        report.evaluation(step, measure(state, dataset.evaluation))
+                        columns = measure(state, dataset.evaluation)
+                        report.evaluation(step, summarize(columns, run.method.estimators))
                 if due(every.sample_every):
                     with report.pause():
                         preview(step, state)

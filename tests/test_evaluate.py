@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gen_jax import parallel
-from gen_jax.data import images
-from gen_jax.evaluate import make_evaluation
+from gen_jax.data import images, toy
+from gen_jax.evaluate import known_density, make_evaluation, summarize
 from gen_jax.methods.method import Method
 from gen_jax.run import Run, initialize
 
@@ -38,6 +38,11 @@ def run_of(evaluate) -> Run:
     return run._replace(template=template)
 
 
+def measured(run, config, state, dataset) -> dict:
+    columns = make_evaluation(run, config)(state, dataset.evaluation)
+    return summarize(columns, run.method.estimators)['mean']
+
+
 def initialize_plainly(method):
     from gen_jax.state import init_state
 
@@ -52,7 +57,7 @@ def test_the_last_partial_batch_counts_only_its_real_rows(batch_size):
     config.evaluate.batch_size = batch_size
     dataset = images.load()
     state = initialize(run, 0)
-    result = make_evaluation(run, config)(state, dataset.evaluation)['mean']
+    result = measured(run, config, state, dataset)
 
     raw = dataset.evaluation.fetch(np.arange(297))['image']
     means = (2 * raw / 16.0 - 1).mean((1, 2, 3))
@@ -67,7 +72,7 @@ def test_num_batches_bounds_the_work():
     config = importlib.import_module('configs.ddpm_digits').get_config()
     config.evaluate.batch_size, config.evaluate.num_batches = 16, 3
     state = initialize(run, 0)
-    result = make_evaluation(run, config)(state, images.load().evaluation)['mean']
+    result = measured(run, config, state, images.load())
     assert result['n'] == 48
 
 
@@ -113,3 +118,16 @@ def test_train_evaluate_sample_through_the_door(launch, tmp_path):
         assert arrays['label'].tolist() == [3] * 4
     # Looking changes nothing.
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / 'checkpoints').rglob('*')}
+
+
+def test_a_known_density_is_reported_beside_the_bound():
+    dataset = toy.load(name='8gaussians', num_train=10, num_evaluation=200)
+    x = dataset.evaluation.fetch(np.arange(150))['x']
+    exact = -toy.LAWS['8gaussians'].log_density(x) / 2
+    columns, estimators = known_density({'nats_per_dim': exact + 0.25}, dataset)
+    results = summarize(columns, estimators)
+    assert results['exact_nats_per_dim']['value'] == pytest.approx(exact.mean())
+    assert results['exact_nats_per_dim']['estimator'].startswith('exact')
+    assert results['excess_nats_per_dim']['value'] == pytest.approx(0.25)
+    assert results['excess_nats_per_dim']['stderr'] < 1e-12
+    assert known_density({'nats_per_dim': exact}, images.load()) == ({}, {})

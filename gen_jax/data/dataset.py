@@ -46,6 +46,7 @@ class Dataset(NamedTuple):
     """What `load(...)` of every modality returns.
 
     `fingerprint` is 16 hex digits of the SHA-256 of the content, to tell two runs' data apart.
+    `log_density(x)`, where it is known, is the exact log p of examples x `[N, ...]`, in nats `[N]`.
 
     A modality (`images.py`, ...) is a module with this `load`; `describe` of the same arguments,
     which reads no data and returns a `spec`, whether the data is `present`, and `lines` for
@@ -57,6 +58,7 @@ class Dataset(NamedTuple):
     evaluation: Split
     spec: DataSpec
     fingerprint: str
+    log_density: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 def training_batches(

@@ -19,6 +19,7 @@ from gen_jax.state import init_state, sampling_params
 METHODS = {
     'ddpm_digits': {'networks.model.channel_multipliers': (1,)},
     'ddpm_cifar': {'networks.model.channel_multipliers': (1,)},
+    'ddpm_8gaussians': {},
 }
 
 

@@ -1,0 +1,80 @@
+"""Do samples copy training examples? Distances to the nearest one, beside those of unseen data.
+
+Samples of a model that has learned the distribution lie as far from the training set as unseen real
+examples do. With d(x) the distance of x to its nearest training example, s samples and h held-out
+examples of an equal number:
+
+    (1) nearer  = P(d(s) < d(h)) + P(d(s) = d(h)) / 2      1/2 where samples are like unseen data;
+                  the Mann-Whitney statistic, as in Meehan et al. 2020
+    (2) copied  = P(d(s) <= q) - P(d(h) <= q),  q the 1 % quantile of d(h)      near duplicates
+    (3) exact   = P(d(s) = 0)                                                   exact duplicates
+
+(1) sees a model that leans towards its training set everywhere; (2) one that copies now and then.
+A model is flagged where Fisher's exact test finds more near duplicates among the samples than among
+held-out examples, or (1) lies above 1/2, each at half the level.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gen_jax.metrics.neighbors import nearest
+
+_NEAR = 0.01  # the quantile q of (2)
+
+
+class Memorization(NamedTuple):
+    """Equations (1) to (3) with standard errors, and the verdict."""
+
+    nearer: float
+    nearer_error: float
+    copied: float
+    copied_error: float
+    exact: float
+    p_value: float
+    flagged: bool
+
+
+def memorization(
+    train: np.ndarray, samples: np.ndarray, held_out: np.ndarray, level: float = 0.01
+) -> Memorization:
+    """Measures features or pixels `[N, D]`; larger sets are cut so that both have one size.
+
+    `level` is the chance of flagging a model that draws real, unseen examples.
+
+    Raises:
+      ValueError: fewer than 20 samples or held-out examples.
+    """
+    from scipy import stats
+
+    size = min(len(samples), len(held_out))
+    if size < 20:
+        raise ValueError(f'{len(samples)} samples, {len(held_out)} held out; at least 20 of each')
+    ours, unseen = (nearest(a[:size], train)[0][:, 0] for a in (samples, held_out))
+    test = stats.mannwhitneyu(unseen, ours, alternative='greater')
+    nearer = test.statistic / size**2
+    limit = np.quantile(unseen, _NEAR)
+    near, usual = int((ours <= limit).sum()), int((unseen <= limit).sum())
+    table = [[near, size - near], [usual, size - usual]]
+    copies = stats.fisher_exact(table, alternative='greater').pvalue
+    p_value = min(1.0, 2 * min(test.pvalue, copies))  # Bonferroni, for two tests
+    shares = near / size, usual / size
+    return Memorization(
+        nearer=float(nearer),
+        nearer_error=_mann_whitney_error(ours, unseen),
+        copied=shares[0] - shares[1],
+        copied_error=float(np.sqrt(sum(p * (1 - p) for p in shares) / size)),
+        exact=float((ours == 0).mean()),
+        p_value=float(p_value),
+        flagged=bool(p_value < level),
+    )
+
+
+def _mann_whitney_error(first: np.ndarray, second: np.ndarray) -> float:
+    """The standard error of (1), from how it varies over the examples of each (DeLong 1988)."""
+    rank = np.searchsorted
+    low, high = np.sort(first), np.sort(second)
+    of_first = 1 - (rank(high, first, 'left') + rank(high, first, 'right')) / (2 * len(second))
+    of_second = (rank(low, second, 'left') + rank(low, second, 'right')) / (2 * len(first))
+    variance = of_first.var(ddof=1) / len(first) + of_second.var(ddof=1) / len(second)
+    return float(np.sqrt(variance))
