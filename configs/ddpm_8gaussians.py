@@ -6,7 +6,8 @@
 Ho et al. 2020 with the v-prediction of Salimans & Ho 2022 and a small network of ours.
 Any law of `gen_jax/data/toy.py` can be had by `--config.data.name`. Evaluation reports the bound on
 -log p beside the exact value, on the same points: `excess_nats_per_dim` is what the model and the
-bound lose together, and has no other cause.
+bound lose together, and has no other cause: 0.032 nats a dimension after minutes on two CPU cores
+(LOG.md).
 """
 
 from configs import common
@@ -49,8 +50,8 @@ def get_config(arg: str = ''):
 
     config.evaluate.batch_size = 1000
     config.evaluate.options = common.whole_bound()
-    config.sample.num = 10_000
-    config.sample.batch_size = 10_000
+    config.sample.num = 2000
+    config.sample.batch_size = 2000
     config.sample.options = common.sampling('ancestral', 1000)
 
     if arg == 'smoke':
