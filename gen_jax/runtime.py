@@ -6,7 +6,7 @@
    glibc gives large blocks back to the kernel when they are freed, so each call pays thousands of
    page faults for memory it had a moment ago. A program then runs on the thread that calls it:
    with a second thread that allocates, the heap breaks into pieces and grows to twice the size
-   (LOG.md has both; what asynchronous dispatch would save is 3 % of a step of 40 ms).
+   (LOG.md has the figures, and what it costs a tiny network).
 2. Compiled programs are kept on disk, so that a second run of the same program starts at once.
 3. The checkpoint library says what went wrong, and no more.
 

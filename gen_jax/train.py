@@ -7,6 +7,7 @@ step is the position in the data, and what was written after it is dropped and w
 """
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ import jax
 from gen_jax import parallel
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
-from gen_jax.data.dataset import training_batches
+from gen_jax.data.dataset import Arrays, Dataset, training_batches
 from gen_jax.evaluate import make_evaluation, summarize
 from gen_jax.run import assemble, compile_step, initialize, load_data
 from gen_jax.sample import make_preview
@@ -50,17 +51,10 @@ def train(config, workdir: Path) -> TrainState:
     ):
         # State
         state = checkpoints.restore(run.template)
-        first = 0 if state is None else int(state.step)
         if state is None:
             state = initialize(run, config.seed)
-        batches = training_batches(
-            dataset.train,
-            batch_size=config.data.batch_size,
-            seed=config.seed,
-            start_step=first,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        first = int(state.step)
+        batches = _batches(dataset, config, first)
 
         # Compile: happens at the first call.
         advance = compile_step(run, config)
@@ -94,6 +88,18 @@ def train(config, workdir: Path) -> TrainState:
         # Finish: the blocks write the last row and wait for the last checkpoint.
         batches.close()
     return state
+
+
+def _batches(dataset: Dataset, config, first: int) -> Iterator[Arrays]:
+    """This process's rows of the batches of steps first + 1, first + 2, ..."""
+    return training_batches(
+        dataset.train,
+        batch_size=config.data.batch_size,
+        seed=config.seed,
+        start_step=first,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
 
 
 def _due(step: int, every: int | None, last: bool) -> bool:

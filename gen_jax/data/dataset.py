@@ -45,7 +45,8 @@ class Split(NamedTuple):
 class Dataset(NamedTuple):
     """What `load(...)` of every modality returns.
 
-    `fingerprint` is 16 hex digits of the SHA-256 of the content, to tell two runs' data apart.
+    `fingerprint` is 16 hex digits of a SHA-256, to tell two runs' data apart: of the content, or,
+    where that lies in files, of what names it and of examples spread over it.
     `log_density(x)`, where it is known, is the exact log p of examples x `[N, ...]`, in nats `[N]`.
 
     A modality (`images.py`, ...) is a module with this `load`; `describe` of the same arguments,
