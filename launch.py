@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 from gen_jax.errors import InputError
 
-MODES = ('train', 'sample', 'evaluate', 'plan')
+MODES = ('train', 'sample', 'evaluate', 'compare', 'export', 'plan')
 
 CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'File of the run, for example configs/X.py.'
@@ -27,24 +27,42 @@ MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 NUM = flags.DEFINE_integer('num', None, 'sample: how many; sample.num of the config by default.')
 SEED = flags.DEFINE_integer('seed', 0, 'sample: seed of the draw.')
 OUT = flags.DEFINE_string(
-    'out', None, 'sample: file to write; both kinds under samples/ by default.'
+    'out', None, 'sample, export: file to write; one in the workdir by default.'
 )
 LABEL = flags.DEFINE_integer('label', None, 'sample: the class to draw; all in turn by default.')
 STEPS = flags.DEFINE_integer('steps', None, 'sample: steps of the sampler.')
+CHECKPOINT = flags.DEFINE_string(
+    'checkpoint', 'latest', "sample, evaluate, export: 'latest', 'best' or a step."
+)
+WORKDIRS = flags.DEFINE_list('workdirs', None, 'compare: evaluated runs, with commas between.')
 
-SAMPLE_FLAGS = ('num', 'seed', 'out', 'label', 'steps')
+# The flags that belong to some modes only.
+FLAGS_OF = {
+    'sample': ('num', 'seed', 'out', 'label', 'steps', 'checkpoint'),
+    'evaluate': ('checkpoint',),
+    'export': ('checkpoint', 'out'),
+    'compare': ('workdirs',),
+}
 
 
 def main(argv: list[str]) -> None:
     """Runs one mode."""
     if len(argv) > 1:
         raise InputError(f'{argv[1]!r} is no flag; did you mean --{argv[1].lstrip("-")}?')
+    mine = FLAGS_OF.get(MODE.value, ())
+    for name in sorted({name for names in FLAGS_OF.values() for name in names} - {*mine}):
+        if flags.FLAGS[name].present:
+            takers = ', '.join(mode for mode, its in FLAGS_OF.items() if name in its)
+            raise InputError(f'--{name}: only --mode={takers} takes it, not --mode={MODE.value}')
+    if MODE.value == 'compare':
+        from gen_jax.compare import compare
+
+        compare([Path(name).expanduser() for name in WORKDIRS.value or ()])
+        return
     if CONFIG.value is None:
         raise InputError('--config: which run? For example --config=configs/ddpm_digits.py')
-    for name in SAMPLE_FLAGS:
-        if MODE.value != 'sample' and flags.FLAGS[name].present:
-            raise InputError(f'--{name}: only --mode=sample takes it, not --mode={MODE.value}')
     config, workdir = CONFIG.value, Path(WORKDIR.value or default_workdir()).expanduser()
+    chosen = {name: flags.FLAGS[name].value for name in mine}
 
     # Imported here, so that --help and a mistyped flag are answered at once.
     from gen_jax import runtime
@@ -57,11 +75,15 @@ def main(argv: list[str]) -> None:
     elif MODE.value == 'sample':
         from gen_jax.sample import sample
 
-        sample(config, workdir, **{name: flags.FLAGS[name].value for name in SAMPLE_FLAGS})
+        sample(config, workdir, **chosen)
     elif MODE.value == 'evaluate':
         from gen_jax.evaluate import evaluate
 
-        evaluate(config, workdir)
+        evaluate(config, workdir, **chosen)
+    elif MODE.value == 'export':
+        from gen_jax.export import export
+
+        export(config, workdir, **chosen)
     elif MODE.value == 'plan':
         from gen_jax.plan import plan
 

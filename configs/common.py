@@ -3,6 +3,8 @@
 import ml_collections
 from ml_collections.config_dict import placeholder
 
+_OF_IMAGES = ('FD', 'KID', 'PRDC', 'IS', 'C2ST', 'memorization')
+
 
 def get_base() -> ml_collections.ConfigDict:
     """Sections in order, with the fields that all runs share; a config file fills in the rest."""
@@ -28,13 +30,19 @@ def get_base() -> ml_collections.ConfigDict:
     config.train.log_every = 50
     config.train.evaluate_every = placeholder(int)  # None: never
     config.train.sample_every = placeholder(int)
+    config.train.score_every = placeholder(int)  # scores of samples, by evaluate.scores
+    config.train.score_num = 1000
+    config.train.score_metrics = ('FD', 'KID')
+    config.train.score_seconds = placeholder(float)  # left out where drawing takes longer
     config.train.checkpoint_every = 1000
     config.train.keep_checkpoints = 3
+    config.train.best_by = placeholder(str)  # a number of the evaluations, to keep its best step
 
     config.evaluate = ml_collections.ConfigDict()
     config.evaluate.batch_size = 128
     config.evaluate.num_batches = placeholder(int)  # None: the whole split
     config.evaluate.options = ml_collections.ConfigDict()  # of --mode=evaluate, for the method
+    config.evaluate.scores = scores(section(name='identity.identity'))
 
     config.sample = ml_collections.ConfigDict()
     config.sample.num = 64
@@ -61,10 +69,15 @@ def finish(config: ml_collections.ConfigDict, arg: str) -> ml_collections.Config
         config.train.num_steps = 3
         config.train.log_every = 1
         config.train.evaluate_every = 3
-        config.train.sample_every = 3
+        if config.train.sample_every is not None:  # a classifier draws nothing
+            config.train.sample_every = 3
         config.train.checkpoint_every = 2
         config.evaluate.batch_size = 8
         config.evaluate.num_batches = 2
+        if config.evaluate.scores.num is not None:
+            config.evaluate.scores.num = config.train.score_num = 40
+            config.evaluate.scores.num_references = 60
+            config.train.score_every = 3
         config.sample.num = 8
         config.sample.batch_size = 8
     elif arg:
@@ -75,6 +88,39 @@ def finish(config: ml_collections.ConfigDict, arg: str) -> ml_collections.Config
 def section(**fields) -> ml_collections.ConfigDict:
     """A part of a config."""
     return ml_collections.ConfigDict(fields)
+
+
+def scores(features: ml_collections.ConfigDict, *metrics: str) -> ml_collections.ConfigDict:
+    """What samples are scored by; none are drawn until `num` says how many."""
+    return section(
+        num=placeholder(int),
+        metrics=metrics,
+        reference='train',  # or 'evaluation': what FD, KID, MMD, SW and PRDC compare with
+        num_references=placeholder(int),  # examples of each split; None: all
+        features=features,
+    )
+
+
+def score_points(config: ml_collections.ConfigDict) -> None:
+    """Scores on the numbers themselves."""
+    features = section(name='identity.identity')
+    config.evaluate.scores = scores(features, 'SW', 'MMD', 'PRDC', 'C2ST', 'memorization')
+
+
+def score_images(config: ml_collections.ConfigDict, weights: str) -> None:
+    """Scores on the features of a net trained here: 'digits', or a file of --mode=export."""
+    features = section(name='feature_net.feature_net', weights=weights)
+    config.evaluate.scores = scores(features, *_OF_IMAGES)
+
+
+def score_by_inception(config: ml_collections.ConfigDict) -> None:
+    """Scores on Inception's features, whose weights are not ours to ship."""
+    features = section(
+        name='inception.inception',
+        weights=placeholder(str),  # a file of the user's; see docs/evaluation.md
+        width=placeholder(int),  # 64, 192, 768 or 2048; None: as many as the file has
+    )
+    config.evaluate.scores = scores(features, *_OF_IMAGES)
 
 
 def ddpm() -> ml_collections.ConfigDict:
@@ -119,6 +165,36 @@ def sampling(sampler: str, num_steps: int) -> ml_collections.ConfigDict:
 def whole_bound() -> ml_collections.ConfigDict:
     """The variational bound with every term of a chain of 1,000 steps, as the paper reports it."""
     return section(bound_terms=999, variance='large')
+
+
+def resnet(**fields) -> ml_collections.ConfigDict:
+    """A network that names what is in an image."""
+    return section(name='resnet.ResNet', num_groups=8, dropout=0.0, **fields)
+
+
+def classifier(max_shift: int) -> ml_collections.ConfigDict:
+    """Supervised training; images are moved by up to `max_shift` pixels."""
+    return section(name='classifier.classifier', label_smoothing=0.0, max_shift=max_shift)
+
+
+def adamw(peak: float, num_steps: int) -> ml_collections.ConfigDict:
+    """Decoupled weight decay, a short warm-up, and a cosine to zero over `num_steps`."""
+    return section(
+        name='adamw',
+        learning_rate=peak,
+        weight_decay=0.01,
+        warmup_steps=100,
+        schedule='cosine',
+        decay_steps=num_steps - 100,
+        clip_norm=1.0,
+    )
+
+
+def shrink_resnet(config: ml_collections.ConfigDict) -> None:
+    """A network small enough for `:smoke`."""
+    config.networks.model.channels = 8
+    config.networks.model.channel_multipliers = (1, 2)
+    config.networks.model.num_blocks = 1
 
 
 def shrink_unet(config: ml_collections.ConfigDict) -> None:

@@ -40,6 +40,7 @@ def get_config(arg: str = ''):
 
     config.evaluate.batch_size = 256
     config.evaluate.options = common.whole_bound()
+    common.score_by_inception(config)
     config.sample.options = common.sampling('ancestral', 1000)
 
     if arg == 'smoke':

@@ -47,9 +47,15 @@ def get_config(arg: str = ''):
     config.train.log_every = 50
     config.train.evaluate_every = 1000
     config.train.sample_every = 1000
+    config.train.score_every = 1000
+    config.train.score_num = 500
+    config.train.score_seconds = 60.0
     config.train.checkpoint_every = 500
+    config.train.best_by = 'FD'
 
     config.evaluate.options = common.whole_bound()
+    common.score_images(config, weights='digits')
+    config.evaluate.scores.num = 10_000
     config.sample.num = 100
     config.sample.batch_size = 100
     config.sample.options = common.sampling('ddim', 100)

@@ -36,6 +36,7 @@ def get_config(arg: str = ''):
     config.train.checkpoint_every = 1000
 
     config.evaluate.options = common.whole_bound()
+    common.score_images(config, weights='runs/feature_net_mnist/weights.safetensors')
     config.sample.options = common.sampling('ancestral', 1000)
 
     if arg == 'smoke':

@@ -6,6 +6,7 @@ halfway is not a checkpoint. A damaged one is reported, set aside, and the one b
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -19,11 +20,27 @@ from gen_jax.types import Tree
 _TRASH = 'trash'
 
 
+class _Keep:
+    """Orbax's word for what stays: the newest `latest` ones (None: all), and the best one."""
+
+    def __init__(self, latest: int | None):
+        self.latest, self.best = latest, None
+
+    def should_preserve(self, checkpoints: Sequence, *, context) -> list[bool]:
+        old = 0 if self.latest is None else len(checkpoints) - self.latest
+        return [i >= old or c.step == self.best for i, c in enumerate(checkpoints)]
+
+
 class Checkpoints:
     """The checkpoints of one workdir, saved in the background; use it in a `with` block, which
     waits for the last one."""
 
-    def __init__(self, workdir: Path, keep: int | None = None, read_only: bool = False):
+    def __init__(
+        self,
+        workdir: Path,
+        keep: int | None = None,
+        read_only: bool = False,
+    ):
         """`keep` is how many of the newest to keep (None: all); `read_only` changes no file.
 
         Raises:
@@ -35,12 +52,13 @@ class Checkpoints:
             raise InputError(
                 f'--workdir: {workdir} has no checkpoints; train first, or mend the path'
             )
+        self._keep = _Keep(keep)
         self._manager = ocp.CheckpointManager(
             self.folder,
             # Named here, so that a checkpoint can be described before it is restored.
             item_handlers={'state': ocp.StandardCheckpointHandler()},
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep,
+                preservation_policy=self._keep,
                 create=not read_only,
                 read_only=read_only,
                 cleanup_tmp_directories=not read_only,
@@ -60,22 +78,33 @@ class Checkpoints:
         """The saved steps, oldest first."""
         return sorted(self._manager.all_steps())
 
+    def keep_best(self, step: int | None) -> None:
+        """Makes this step the one that stays, however old, until another is named."""
+        self._keep.best = step
+
     def save(self, step: int, state: TrainState) -> None:
         """Starts saving; the state may be donated as soon as this returns."""
         self._manager.wait_until_finished()  # the save before may still be moving things there
         self._empty_trash()
         self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
 
-    def restore(self, template: TrainState) -> TrainState | None:
+    def restore(self, template: TrainState, step: int | None = None) -> TrainState | None:
         """The newest checkpoint that can be read, placed as `template` says; None if there is none.
+
+        With `step`, that one and no other.
 
         `template` holds `ShapeDtypeStruct`s with shardings. A damaged checkpoint is named on
         stderr and, where this may change files, moved aside to `checkpoints/damaged-<step>`.
 
         Raises:
-          InputError: there are checkpoints, and none can be read; or one is of another network.
+          InputError: there are checkpoints, and none can be read; one is of another network; or
+            there is none of `step`.
         """
         steps, damaged = self.steps(), []
+        if step is not None:
+            if step not in steps:
+                raise InputError(f'--checkpoint: none of step {step}; there are {steps}')
+            steps = [step]
         for step in reversed(steps):
             try:
                 state = self._restore_step(step, template)
@@ -115,14 +144,14 @@ class Checkpoints:
             shutil.rmtree(self.folder / _TRASH, ignore_errors=True)
 
 
-def restore_for_use(template: TrainState, workdir: Path) -> TrainState:
-    """The newest readable checkpoint of a workdir, whose files are left as they are.
+def restore_for_use(template: TrainState, workdir: Path, step: int | None = None) -> TrainState:
+    """The newest readable checkpoint of a workdir, or that of `step`; its files stay as they are.
 
     Raises:
       InputError: there is none.
     """
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        state = checkpoints.restore(template)
+        state = checkpoints.restore(template, step)
     if state is None:
         raise InputError(f'--workdir: {workdir} has no finished checkpoint yet; train first')
     return state

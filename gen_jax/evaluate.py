@@ -4,6 +4,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import numpy as np
@@ -13,17 +14,33 @@ from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import restore_for_use
 from gen_jax.data.dataset import Dataset, Split, evaluation_batches
 from gen_jax.errors import in_section
-from gen_jax.run import Run, abstract_batch, assemble, load_data
+from gen_jax.metrics.neighbors import nearest
+from gen_jax.passport import record
+from gen_jax.report.evaluation import write_report
+from gen_jax.run import Run, abstract_batch, assemble, load_data, modality
+from gen_jax.scores import Scored, Sets, make_scores
+from gen_jax.selection import chosen_step
 from gen_jax.state import TrainState, sampling_params
-from gen_jax.writers import Display, write_json
+from gen_jax.writers import Display, finite, read_rows, write_json
+
+_SHOWN = 100  # samples in the report
+_ROW = 8  # rows of nearest examples there, and pictures in each: as many, for a square grid
 
 
-def evaluate(config, workdir: Path) -> dict[str, dict]:
-    """Evaluates the newest checkpoint of `workdir` and writes `evaluation.json`.
+def evaluate(config, workdir: Path, *, checkpoint: str = 'latest') -> dict[str, dict]:
+    """Evaluates a checkpoint of `workdir`; writes `evaluation.json` and `report.html`.
+
+    What the method itself says of held-out data comes first, over the whole evaluation split or the
+    first `evaluate.num_batches` batches of it; then, with `evaluate.scores.num`, the scores of so
+    many samples.
+
+    Args:
+      config: the run's config.
+      workdir: the run's folder.
+      checkpoint: 'latest', 'best' or a step.
 
     Returns:
-      `{name: {value, stderr, n, estimator, ...}}`, over the whole evaluation split, or the first
-      `evaluate.num_batches` batches of it.
+      `{name: record}`; see `passport.py`.
 
     Raises:
       InputError: bad config, no readable checkpoint, or missing data.
@@ -32,31 +49,80 @@ def evaluate(config, workdir: Path) -> dict[str, dict]:
     run = assemble(config)
     options = config.evaluate.options.to_dict()
     measure = make_evaluation(run, config, options)
-    state = restore_for_use(run.template, workdir)
+    score = scores_of(run, config)
+    step = chosen_step(workdir, checkpoint, config.train.best_by)
+    state = restore_for_use(run.template, workdir, step)
     dataset = load_data(config)
+    common = {
+        'step': int(state.step),
+        'ema_decay': config.ema.decay,
+        'seed': config.seed,
+        'data_fingerprint': dataset.fingerprint,
+        'commit': workdirs.commit(),
+        'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+    }
     started = time.perf_counter()
     columns = measure(state, dataset.evaluation, show_progress=True)
     exact, estimators = known_density(columns, dataset)
     results = summarize({**columns, **exact}, {**run.method.estimators, **estimators})
-    common = {
-        'split': 'evaluation',
-        'step': int(state.step),
-        'ema_decay': config.ema.decay,
-        'seed': config.seed,
-        'options': options,
-        'data_fingerprint': dataset.fingerprint,
-        'commit': workdirs.commit(),
-        'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
-        'seconds': round(time.perf_counter() - started, 3),
-    }
-    records = {name: {**result, **common} for name, result in results.items()}
+    own = {'split': 'evaluation', 'options': options}
+    own['seconds'] = round(time.perf_counter() - started, 3)
+    records = {name: record(**result, metric=name, **own) for name, result in results.items()}
+    scored = None if score is None else score(state, dataset, show_progress=True)
+    if scored is not None:
+        records |= scored.records
+    records = {name: {**found, **common} for name, found in records.items()}
     if jax.process_index() == 0:
         write_json(workdir / 'evaluation.json', records)
-        for name, record in records.items():
-            spread = '' if record['stderr'] is None else f' +- {record["stderr"]:.2g}'
-            about = f'(n = {record["n"]}; {record["estimator"]})'
-            print(f'{name} = {record["value"]:.5g}{spread} {about}')
+        pictures = [] if scored is None else _draw(scored.sets, modality(config), workdir)
+        write_report(
+            workdir / 'report.html',
+            name=workdir.absolute().name,
+            records=finite(records),
+            rows=read_rows(workdir / 'metrics.jsonl'),
+            config=workdirs.config_values(config),
+            facts=workdirs.facts(workdir),
+            pictures=pictures,
+        )
+        for name, found in records.items():
+            spread = '' if found['stderr'] is None else f' +- {found["stderr"]:.2g}'
+            about = f'(n = {found["n"]}; {found["estimator"].split(" (")[0]})'
+            warning = '  <- nearer to training examples than unseen data' * found.get('flagged', 0)
+            print(f'{name} = {found["value"]:.5g}{spread} {about}{warning}')
     return records
+
+
+def _draw(sets: Sets, data: ModuleType, workdir: Path) -> list[tuple[str, str, Path]]:
+    """Pictures for the report, as (title, caption, file): samples, and what is nearest to some."""
+    if data.SUFFIX != '.png':
+        return []
+    samples, train = sets.samples, sets.train
+    path = data.write(samples.examples[:_SHOWN], workdir / 'samples' / 'evaluation')
+    drawn = [('Samples', 'The first that were drawn for the numbers above, not chosen.', path)]
+    if samples.examples.ndim > 2 and len(train) >= _ROW:  # points have no picture of their own
+        some = np.linspace(0, len(samples) - 1, min(_ROW, len(samples))).round().astype(int)
+        _, near = nearest(samples.features[some], train.features, _ROW - 1)
+        rows = [[samples.examples[i], *train.examples[n]] for i, n in zip(some, near, strict=True)]
+        tiles = np.stack([tile for row in rows for tile in row])
+        path = data.write(tiles, workdir / 'samples' / 'evaluation_nearest')
+        caption = (
+            'Each row: a sample on the left, then the training examples nearest to it by features. '
+            'A model that copies shows the same picture twice.'
+        )
+        drawn.append(('Nearest training examples', caption, path))
+    return drawn
+
+
+def scores_of(run: Run, config) -> Callable[..., Scored] | None:
+    """The scores that the config asks of `--mode=evaluate`; None where it asks none.
+
+    Raises:
+      InputError: as `make_scores`.
+    """
+    section = config.evaluate.scores
+    if section.num is None:
+        return None
+    return make_scores(run, config, metrics=section.metrics, num=section.num)
 
 
 def make_evaluation(

@@ -29,8 +29,13 @@ _NOT_LOADED = ('modality', 'batch_size')
 _MAY_BE_NONE = (
     'train.evaluate_every',
     'train.sample_every',
+    'train.score_every',
+    'train.score_seconds',
+    'train.best_by',
     'train.keep_checkpoints',
     'evaluate.num_batches',
+    'evaluate.scores.num',
+    'evaluate.scores.num_references',
 )
 
 
@@ -129,7 +134,13 @@ def check_values(config) -> None:
     """Raises InputError for a number that no run could use."""
     positive = {
         'data.batch_size': config.data.batch_size,
-        **{f'train.{name}': value for name, value in config.train.items()},
+        **{
+            f'train.{name}': value
+            for name, value in config.train.items()
+            if not isinstance(value, str | tuple)
+        },
+        'evaluate.scores.num': config.evaluate.scores.num,
+        'evaluate.scores.num_references': config.evaluate.scores.num_references,
         'evaluate.batch_size': config.evaluate.batch_size,
         'evaluate.num_batches': config.evaluate.num_batches,
         'sample.num': config.sample.num,

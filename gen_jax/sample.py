@@ -2,6 +2,7 @@
 
 import functools
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import restore_for_use
 from gen_jax.errors import InputError, in_section
 from gen_jax.run import Run, assemble, modality
+from gen_jax.selection import chosen_step
 from gen_jax.state import TrainState, sampling_params
 from gen_jax.types import Key
 from gen_jax.writers import Display
@@ -28,8 +30,9 @@ def sample(
     out: str | None = None,
     label: int | None = None,
     steps: int | None = None,
+    checkpoint: str = 'latest',
 ) -> list[Path]:
-    """Draws from the averaged weights of the newest checkpoint of `workdir`.
+    """Draws from the averaged weights of a checkpoint of `workdir`.
 
     Args:
       config: the run's config; `sample.options` go to the method.
@@ -40,6 +43,7 @@ def sample(
         (`.png` for images); None writes both under the workdir's `samples/`.
       label: the class of all samples, for a class-conditional model; None takes them in turn.
       steps: overrides `sample.options.num_steps`.
+      checkpoint: 'latest', 'best' or a step.
 
     Returns:
       The files written.
@@ -64,7 +68,9 @@ def sample(
     if steps is not None:
         options['num_steps'] = steps
     draw = make_sampler(run, min(config.sample.batch_size, num), options)
-    state = restore_for_use(run.template, workdir)
+    state = restore_for_use(
+        run.template, workdir, chosen_step(workdir, checkpoint, config.train.best_by)
+    )
     x = data.decode(
         draw(state, keys.stream(seed, 'sample'), num, labels, show_progress=True), run.spec
     )
@@ -78,12 +84,16 @@ def sample(
 def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.ndarray]:
     """A function `(state, key, num, labels) -> x`, `[num, ...]`, compiled once for `batch_size`.
 
+    It gives up, and returns None, where its pace says that it will take more than `limit` seconds.
+
     The samples depend on the key and `batch_size`, and not on the number of devices: where the
     batch does not divide by it, rows are added to each and cut off again.
 
     Raises:
       InputError: options that the method refuses; found now, not after hours of training.
     """
+    if run.method.sample is None:
+        raise InputError('method.name: this method draws no samples; it is no generative model')
     given = ('params', 'model_state', 'key', 'num', 'cond')
     build.check_keywords(run.method.sample, options, 'sample.options', hidden=given)
     rows = -(-batch_size // run.parallel.batch_devices) * run.parallel.batch_devices
@@ -104,9 +114,10 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
         num: int,
         labels: np.ndarray | None = None,
         show_progress: bool = False,
-    ) -> np.ndarray:
+        limit: float | None = None,
+    ) -> np.ndarray | None:
         params, parts = sampling_params(state), []
-        num_batches = -(-num // batch_size)
+        num_batches, started = -(-num // batch_size), None
         with Display(num_batches, hidden=not show_progress) as display:
             for number in range(num_batches):
                 cond = None
@@ -116,6 +127,12 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
                 x = jax.device_get(draw(params, state.model_state, batch_key, cond=cond))
                 parts.append(x[:batch_size])
                 display.report(number + 1, {})
+                if limit is None:
+                    continue
+                if started is None:
+                    started = time.perf_counter()  # the first batch compiles, and tells no pace
+                elif (time.perf_counter() - started) / number * num_batches > limit:
+                    return None
         return np.concatenate(parts)[:num]
 
     return sampler

@@ -7,7 +7,7 @@ step is the position in the data, and what was written after it is dropped and w
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -16,11 +16,14 @@ from gen_jax import parallel
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
 from gen_jax.data.dataset import Arrays, Dataset, training_batches
-from gen_jax.evaluate import make_evaluation, summarize
-from gen_jax.run import assemble, compile_step, initialize, load_data
+from gen_jax.errors import InputError
+from gen_jax.evaluate import make_evaluation, scores_of, summarize
+from gen_jax.run import Run, assemble, compile_step, initialize, load_data
 from gen_jax.sample import make_preview
+from gen_jax.scores import make_scores, names_of
+from gen_jax.selection import best_step
 from gen_jax.state import TrainState, count_parameters
-from gen_jax.writers import Display, Report
+from gen_jax.writers import Display, Report, read_rows
 
 
 def train(config, workdir: Path) -> TrainState:
@@ -37,9 +40,11 @@ def train(config, workdir: Path) -> TrainState:
     run = assemble(config)
     every = config.train
     parallel.check_batch_size(run.parallel, config.data.batch_size, 'data.batch_size')
-    preview = make_preview(run, config, workdir)
-    measure = make_evaluation(run, config)
-    make_evaluation(run, config, config.evaluate.options.to_dict())  # what --mode=evaluate will do
+    preview = None if every.sample_every is None else make_preview(run, config, workdir)
+    evaluate = _make_evaluations(run, config)
+    # What --mode=evaluate will do, hours from now.
+    make_evaluation(run, config, config.evaluate.options.to_dict())
+    scores_of(run, config)
 
     # Data
     dataset = load_data(config)
@@ -55,6 +60,8 @@ def train(config, workdir: Path) -> TrainState:
             state = initialize(run, config.seed)
         first = int(state.step)
         batches = _batches(dataset, config, first)
+        rows = [row for row in read_rows(workdir / 'metrics.jsonl') if row['step'] <= first]
+        checkpoints.keep_best(best_step(rows, every.best_by))
 
         # Compile: happens at the first call.
         advance = compile_step(run, config)
@@ -74,20 +81,61 @@ def train(config, workdir: Path) -> TrainState:
                 due = functools.partial(_due, step, last=step == every.num_steps)
                 if due(every.log_every) or step == 1:
                     report.hold(step, metrics)
-                if due(every.evaluate_every):
+                is_best = False
+                if due(every.evaluate_every) or due(every.score_every):
                     with report.pause():
-                        columns = measure(state, dataset.evaluation)
-                        report.evaluation(step, summarize(columns, run.method.estimators))
+                        rows.append(report.evaluation(step, evaluate(due, state, dataset, report)))
+                    is_best = best_step(rows, every.best_by) == step
                 if due(every.sample_every):
                     with report.pause():
                         preview(step, state)
-                if due(every.checkpoint_every):
+                if due(every.checkpoint_every) or is_best:
                     report.flush()  # a checkpoint vouches for the rows up to its step
+                    checkpoints.keep_best(best_step(rows, every.best_by))
                     checkpoints.save(step, state)
 
         # Finish: the blocks write the last row and wait for the last checkpoint.
         batches.close()
     return state
+
+
+def _make_evaluations(run: Run, config) -> Callable[..., dict[str, dict]]:
+    """A function `(due, state, dataset, report) -> {name: {value, ...}}` for the loop.
+
+    Raises:
+      InputError: as `make_evaluation` and `make_scores`, or a `train.best_by` that is not measured.
+    """
+    every = config.train
+    measure = make_evaluation(run, config)
+    score = None
+    if every.score_every is not None:
+        limits = {'num': every.score_num, 'limit': every.score_seconds}
+        score = make_scores(run, config, metrics=every.score_metrics, **limits)
+    names = [] if every.evaluate_every is None else list(run.method.estimators)
+    names += [] if score is None else names_of(every.score_metrics)
+    if every.best_by is not None and not any(name.startswith(every.best_by) for name in names):
+        raise InputError(
+            f'train.best_by: {every.best_by!r} is not measured in training; '
+            f'what is: {", ".join(names) or "nothing"}'
+        )
+
+    def evaluate(due: Callable, state: TrainState, dataset: Dataset, report: Report) -> dict:
+        results = {}
+        if due(every.evaluate_every):
+            columns = measure(state, dataset.evaluation)
+            results |= summarize(columns, run.method.estimators)
+        if due(every.score_every):
+            scored = score(state, dataset)
+            if scored is None:
+                report.say(
+                    f'scores left out: drawing {every.score_num} samples would take more than '
+                    f'train.score_seconds, {every.score_seconds:g} s'
+                )
+            else:
+                results |= scored.records
+        return results
+
+    return evaluate
 
 
 def _batches(dataset: Dataset, config, first: int) -> Iterator[Arrays]:

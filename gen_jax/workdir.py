@@ -106,6 +106,12 @@ def opened(workdir: Path, config, fingerprint: str, facts: dict) -> Iterator[Non
         yield
 
 
+def facts(workdir: Path) -> dict:
+    """What `run.json` says of the run; nothing where there is none."""
+    path = workdir / 'run.json'
+    return _read_json(path) if path.exists() else {}
+
+
 def _cannot_write(workdir: Path, error: OSError) -> InputError:
     return InputError(f'--workdir: {workdir} cannot be written ({error.strerror})')
 

@@ -236,13 +236,14 @@ class Report:
             row['examples_per_second'] = round(rate, 2)
         self._write(step, row)
 
-    def evaluation(self, step: int, results: Mapping[str, Mapping]) -> None:
-        """Writes the row of an evaluation: `eval/<name>` for every value."""
+    def evaluation(self, step: int, results: Mapping[str, Mapping]) -> dict:
+        """Writes the row of an evaluation, `eval/<name>` for every value, and returns it."""
         self.flush()
         row = {f'eval/{name}': result['value'] for name, result in results.items()}
         shown = '  '.join(f'{name} {value:.4g}' for name, value in row.items())
         self._display.say(f'step {step}  {shown}')
         self._write(step, row)
+        return {'step': step, **finite(row)}
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:

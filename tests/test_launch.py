@@ -16,8 +16,21 @@ BAD = {
     'wrong type': ((SMOKE, '--config.data.batch_size=many'), '--config.data.batch_size=many'),
     'unknown flag': ((SMOKE, '--nun=3'), 'nun'),
     'no flag': ((SMOKE, 'train'), "'train' is no flag"),
-    'unknown mode': ((SMOKE, '--mode=trian'), 'train|sample|evaluate|plan'),
+    'unknown mode': ((SMOKE, '--mode=trian'), 'train|sample|evaluate|compare|export|plan'),
     'flag of another mode': ((SMOKE, '--num=3'), '--num: only --mode=sample takes it'),
+    'checkpoint of a mode that has none': (
+        (SMOKE, '--checkpoint=best'),
+        '--checkpoint: only --mode=sample, evaluate, export takes it, not --mode=train',
+    ),
+    'workdirs of a mode that has none': (
+        (SMOKE, '--mode=evaluate', '--workdirs=a,b'),
+        '--workdirs: only --mode=compare takes it',
+    ),
+    'one run to compare': (('--mode=compare', '--workdirs=a'), 'two or more evaluated runs'),
+    'weights that are not there': (
+        (SMOKE, '--config.evaluate.scores.features.weights=none.safetensors'),
+        'evaluate.scores.features.weights: there is no file none.safetensors',
+    ),
     'num=0': ((SMOKE, '--mode=sample', '--num=0'), '--num: 0 must be at least 1'),
     'out of another kind': ((SMOKE, '--mode=sample', '--out=x.gif'), 'end in .npz or .png'),
     'label out of range': ((SMOKE, '--mode=sample', '--label=10'), 'from 0 to 9'),

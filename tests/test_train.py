@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from gen_jax.checkpoint import restore_for_use
+from gen_jax.errors import InputError
 from gen_jax.run import assemble
+from gen_jax.selection import chosen_step
 from gen_jax.train import train
 from gen_jax.writers import read_rows
 
@@ -29,6 +31,7 @@ FLAGS = (
     '--config.train.keep_checkpoints=2',
     '--config.train.evaluate_every=20',
     '--config.train.sample_every=30',
+    '--config.train.score_every=15',
 )
 # What a clock decides may differ.
 TIMES = ('seconds', 'examples_per_second')
@@ -88,8 +91,43 @@ def test_killed_and_resumed_equals_never_killed(tmp_path):
         np.testing.assert_array_equal(a, b)
     for name in ('step_00000030.png', 'step_00000060.png'):
         assert (broken / 'samples' / name).read_bytes() == (whole / 'samples' / name).read_bytes()
+    assert sorted(p.name for p in (broken / 'checkpoints').glob('[0-9]*')) == sorted(
+        p.name for p in (whole / 'checkpoints').glob('[0-9]*')
+    )
     starts = json.loads((broken / 'run.json').read_text())['starts']
     assert len(starts) >= 2 and starts[0]['versions']['jax'] == jax.__version__
+
+
+def test_the_best_checkpoint_stays_and_can_be_asked_for(tmp_path):
+    """Here the first one: weights that grow by themselves make everything worse."""
+    config = importlib.import_module('configs.feature_net_digits').get_config('smoke')
+    config.optim.model.update(learning_rate=0.02, warmup_steps=1, weight_decay=-50.0)
+    config.ema.decay = 0.0
+    config.train.update(
+        num_steps=6,
+        evaluate_every=1,
+        checkpoint_every=2,
+        keep_checkpoints=1,
+        best_by='loss',
+    )
+    train(config, tmp_path)
+    rows = [row for row in read_rows(tmp_path / 'metrics.jsonl') if 'eval/loss' in row]
+    best = min(rows, key=lambda row: row['eval/loss'])['step']
+    kept = sorted(int(path.name) for path in (tmp_path / 'checkpoints').glob('[0-9]*'))
+    assert best < 6 and kept == sorted({best, 6})
+    run = assemble(config)
+    assert int(restore_for_use(run.template, tmp_path).step) == 6
+    step = chosen_step(tmp_path, 'best', config.train.best_by)
+    assert int(restore_for_use(run.template, tmp_path, step).step) == best
+    with pytest.raises(InputError, match=rf'--checkpoint: none of step 5; there are \[{best}, 6\]'):
+        restore_for_use(run.template, tmp_path, 5)
+
+
+def test_a_best_that_nobody_measures_is_refused(launch, tmp_path):
+    flags = ('--config=configs/ddpm_digits.py:smoke', f'--workdir={tmp_path}')
+    done = launch(*flags, '--config.train.best_by=FIX')
+    assert done.returncode == 2 and "train.best_by: 'FIX' is not measured" in done.stderr
+    assert not (tmp_path / 'config.json').exists()
 
 
 def test_other_data_under_the_same_config_is_refused(launch, tmp_path):
@@ -131,7 +169,12 @@ def test_a_resumed_run_on_eight_devices_is_the_same_run(layout, tmp_path):
         config = importlib.import_module('configs.ddpm_digits').get_config('smoke')
         config.parallel.update(layout)
         config.train.update(
-            num_steps=num_steps, checkpoint_every=2, evaluate_every=None, sample_every=None
+            num_steps=num_steps,
+            checkpoint_every=2,
+            evaluate_every=None,
+            sample_every=None,
+            score_every=None,
+            best_by=None,
         )
         return train(config, workdir)
 

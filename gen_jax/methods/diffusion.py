@@ -73,6 +73,7 @@ def diffusion(
         estimators=estimators(spec),
         averaged=('model',),
         num_classes=num_classes,
+        nfe=functools.partial(_nfe, model),
     )
 
 
@@ -156,7 +157,7 @@ def _sample(
         predict = guide.classifier_free(predict, model.predictor(params, nothing), guidance)
     elif guidance != 1:
         raise InputError('guidance: it needs class_conditional and label_dropout; use 1.0')
-    steps = chain_length(model.process) if num_steps is None else num_steps
+    steps = chain_length(model.process) if num_steps is None else num_steps  # as `_nfe` counts
     times = samplers.time_grid(steps, model.process.num_steps)
     start_key, steps_key = jax.random.split(key)
     return sampler_of(sampler, eta=eta, variance=variance)(
@@ -166,6 +167,11 @@ def _sample(
         steps_key,
         times,
     )
+
+
+def _nfe(model: Denoiser, *, num_steps: int | None = None, guidance: float = 1.0, **others) -> int:
+    steps = chain_length(model.process) if num_steps is None else num_steps
+    return steps if guidance == 1 else 2 * steps
 
 
 def _evaluate(

@@ -32,20 +32,22 @@ class Method(NamedTuple):
     init: `(key, batch) -> (params: {player: tree}, model_state: dict)`.
     phases: run in order, once per step.
     sample: `(params, model_state, key, num, *, cond=None, **options) -> x`, `[num, ...]` of the
-      data's spec; `num` and the options are static.
+      data's spec; `num` and the options are static. None for a method that draws nothing.
     evaluate: `(params, model_state, batch, key, **options) -> {name: [B]}`, one value per example.
     estimators: what each of evaluate's values is: 'exact', 'upper bound ...' or 'estimate ...'.
     averaged: the players that keep an exponential moving average of their parameters.
     num_classes: the labels that `sample` takes as `cond`; None if it takes none.
+    nfe: `(**options of sample) -> int`, network evaluations for one sample; None where `sample` is.
     """
 
     init: Callable[[Key, Batch], tuple[dict, dict]]
     phases: tuple[Phase, ...]
-    sample: Callable[..., Array]
+    sample: Callable[..., Array] | None
     evaluate: Callable[..., dict]
     estimators: Mapping[str, str]
     averaged: tuple[str, ...]
     num_classes: int | None = None
+    nfe: Callable[..., int] | None = None
 
     @property
     def trained(self) -> tuple[str, ...]:

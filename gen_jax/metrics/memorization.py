@@ -7,7 +7,7 @@ examples of an equal number:
     (1) nearer  = P(d(s) < d(h)) + P(d(s) = d(h)) / 2      1/2 where samples are like unseen data;
                   the Mann-Whitney statistic, as in Meehan et al. 2020
     (2) copied  = P(d(s) <= q) - P(d(h) <= q),  q the 1 % quantile of d(h)      near duplicates
-    (3) exact   = P(d(s) = 0)                                                   exact duplicates
+    (3) exact   = P(s is in the training set)                                   exact duplicates
 
 (1) sees a model that leans towards its training set everywhere; (2) one that copies now and then.
 A model is flagged where Fisher's exact test finds more near duplicates among the samples than among
@@ -24,13 +24,12 @@ _NEAR = 0.01  # the quantile q of (2)
 
 
 class Memorization(NamedTuple):
-    """Equations (1) to (3) with standard errors, and the verdict."""
+    """Equations (1) and (2) with standard errors, and the verdict."""
 
     nearer: float
     nearer_error: float
     copied: float
     copied_error: float
-    exact: float
     p_value: float
     flagged: bool
 
@@ -38,7 +37,8 @@ class Memorization(NamedTuple):
 def memorization(
     train: np.ndarray, samples: np.ndarray, held_out: np.ndarray, level: float = 0.01
 ) -> Memorization:
-    """Measures features or pixels `[N, D]`; larger sets are cut so that both have one size.
+    """Measures features or pixels `[N, D]`; larger sets are cut so that both have one size,
+    by taking examples spread evenly over them.
 
     `level` is the chance of flagging a model that draws real, unseen examples.
 
@@ -50,7 +50,7 @@ def memorization(
     size = min(len(samples), len(held_out))
     if size < 20:
         raise ValueError(f'{len(samples)} samples, {len(held_out)} held out; at least 20 of each')
-    ours, unseen = (nearest(a[:size], train)[0][:, 0] for a in (samples, held_out))
+    ours, unseen = (nearest(_spread(a, size), train)[0][:, 0] for a in (samples, held_out))
     test = stats.mannwhitneyu(unseen, ours, alternative='greater')
     nearer = test.statistic / size**2
     limit = np.quantile(unseen, _NEAR)
@@ -64,10 +64,20 @@ def memorization(
         nearer_error=_mann_whitney_error(ours, unseen),
         copied=shares[0] - shares[1],
         copied_error=float(np.sqrt(sum(p * (1 - p) for p in shares) / size)),
-        exact=float((ours == 0).mean()),
         p_value=float(p_value),
         flagged=bool(p_value < level),
     )
+
+
+def exact_copies(train: np.ndarray, samples: np.ndarray) -> tuple[float, float]:
+    """Equation (3) for examples as they are `[N, ...]`, and its standard error."""
+    known = {example.tobytes() for example in train}
+    copied = np.array([sample.tobytes() in known for sample in samples], float)
+    return float(copied.mean()), float(np.sqrt(copied.var() / len(copied)))
+
+
+def _spread(a: np.ndarray, size: int) -> np.ndarray:
+    return a[np.linspace(0, len(a) - 1, size).round().astype(int)]
 
 
 def _mann_whitney_error(first: np.ndarray, second: np.ndarray) -> float:

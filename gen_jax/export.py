@@ -1,0 +1,67 @@
+"""`--mode=export`: the averaged weights of a run in one file that needs no run to be read.
+
+The file is safetensors: `<player>/<module>/.../<leaf>`, and in its metadata, under 'gen_jax', what
+network these are the weights of.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from gen_jax import workdir as workdirs
+from gen_jax.checkpoint import restore_for_use
+from gen_jax.errors import InputError
+from gen_jax.run import assemble
+from gen_jax.selection import chosen_step
+from gen_jax.state import sampling_params
+from gen_jax.workdir import config_values
+
+
+def export(config, workdir: Path, *, checkpoint: str = 'latest', out: str | None = None) -> Path:
+    """Writes the weights that samples are drawn with, of a checkpoint of `workdir`.
+
+    Args:
+      config: the run's config.
+      workdir: the run's folder.
+      checkpoint: 'latest', 'best' or a step.
+      out: a file ending in `.safetensors`; None for `weights.safetensors` in the workdir.
+
+    Returns:
+      The file written.
+
+    Raises:
+      InputError: bad config or flags, or no readable checkpoint.
+    """
+    from safetensors.numpy import save
+
+    path = workdir / 'weights.safetensors' if out is None else Path(out).expanduser()
+    if path.suffix != '.safetensors':
+        raise InputError(f'--out: {out} must end in .safetensors')
+    if out is not None and not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        raise InputError(f'--out: there is no folder {path.absolute().parent} that can be written')
+    workdirs.check_config(workdir, config)
+    run = assemble(config)
+    step = chosen_step(workdir, checkpoint, config.train.best_by)
+    state = restore_for_use(run.template, workdir, step)
+    values = config_values(config)
+    facts = {
+        'method': values['method']['name'],
+        'networks': values['networks'],
+        'shape': run.spec.shape,
+        'num_classes': run.spec.num_classes,
+        'step': int(state.step),
+        'commit': workdirs.commit(),
+    }
+    flat, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(sampling_params(state)))
+    arrays = {
+        jax.tree_util.keystr(name, simple=True, separator='/'): np.ascontiguousarray(leaf)
+        for name, leaf in flat
+    }
+    partial = path.with_name(path.name + '.partial')
+    partial.write_bytes(save(arrays, metadata={'gen_jax': json.dumps(facts)}))
+    os.replace(partial, path)
+    print(path)
+    return path

@@ -1,0 +1,91 @@
+"""Real examples and their features, which samples are compared with; computed once, then kept.
+
+Features of a split are kept in a folder of the user's (`GEN_JAX_CACHE`, or `gen_jax` in
+XDG_CACHE_HOME or ~/.cache), in files named for the data's fingerprint and the extractor: whatever
+would change them changes the name.
+"""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from gen_jax.data.dataset import Dataset, Split
+from gen_jax.features.extractor import Embedded, Extractor
+from gen_jax.types import DataSpec
+
+
+def references(
+    dataset: Dataset,
+    split: str,
+    num: int | None,
+    decode: Callable[[np.ndarray, DataSpec], np.ndarray],
+    extractor: Extractor,
+    embed: Callable[[np.ndarray], Embedded],
+) -> Embedded:
+    """`num` examples of a split, spread evenly over it, with their features; None takes all."""
+    whole: Split = getattr(dataset, split)
+    num = whole.num_examples if num is None else min(num, whole.num_examples)
+    numbers = np.linspace(0, whole.num_examples - 1, num).round().astype(int)
+    examples = read(whole, numbers, decode, dataset.spec)
+    if not extractor.weights:
+        return embed(examples)  # nothing to compute
+    key = '-'.join([dataset.fingerprint, split, str(num), extractor.hash, extractor.preprocessing])
+    key = hashlib.sha256(f'{key}-{extractor.frechet}'.encode()).hexdigest()[:32]
+    path = cache_folder() / f'{key}.npz'
+    kept = _load(path, examples)
+    if kept is None:
+        kept = embed(examples)
+        _save(path, kept)
+    return kept
+
+
+def read(
+    split: Split,
+    numbers: np.ndarray,
+    decode: Callable[[np.ndarray, DataSpec], np.ndarray],
+    spec: DataSpec,
+) -> np.ndarray:
+    """Examples of these numbers, without augmentation, in the form that samples are decoded to."""
+    parts = []
+    for start in range(0, len(numbers), 1000):
+        some = numbers[start : start + 1000]
+        # Bits of zero leave an example as it is.
+        batch = split.transform(split.fetch(some), np.zeros(len(some), np.uint64))
+        parts.append(decode(batch['x'], spec))
+    return np.concatenate(parts)
+
+
+def cache_folder() -> Path:
+    """Where features are kept."""
+    if 'GEN_JAX_CACHE' in os.environ:
+        return Path(os.environ['GEN_JAX_CACHE']).expanduser()
+    return Path(os.environ.get('XDG_CACHE_HOME', '~/.cache')).expanduser() / 'gen_jax'
+
+
+def _load(path: Path, examples: np.ndarray) -> Embedded | None:
+    """None for a file that is not there, or is damaged."""
+    try:
+        with np.load(path) as file:
+            probabilities = file.get('probabilities')
+            kept = Embedded(examples, file['features'], probabilities)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    return kept if len(kept.features) == len(examples) else None
+
+
+def _save(path: Path, embedded: Embedded) -> None:
+    arrays = {'features': embedded.features}
+    if embedded.probabilities is not None:
+        arrays['probabilities'] = embedded.probabilities
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
+        with partial.open('wb') as file:
+            np.savez(file, **arrays)
+        os.replace(partial, path)
+    except OSError:
+        pass  # a folder that cannot be written costs time, and nothing else

@@ -1,0 +1,63 @@
+"""Which checkpoint is meant: the latest, a step, or the best by a number of the evaluations.
+
+The best is found from the rows of `metrics.jsonl` alone, so a resumed run finds the same one.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from gen_jax.errors import InputError
+from gen_jax.writers import read_rows
+
+# Of everything that is evaluated, what is better when it is higher; C2ST and `nearer` are best at
+# one half, and everything else is better when it is lower.
+HIGHER_IS_BETTER = ('precision', 'recall', 'density', 'coverage', 'IS', 'accuracy')
+BEST_AT_HALF = ('C2ST', 'nearer')
+
+
+def better(name: str) -> str:
+    """'lower', 'higher' or 'half': where the better values of a number of this name lie."""
+    if name.startswith(BEST_AT_HALF):
+        return 'half'
+    return 'higher' if name.startswith(HIGHER_IS_BETTER) else 'lower'
+
+
+def cost(name: str, value: float) -> float:
+    """The value as a number that is lower where it is better."""
+    return {'lower': value, 'higher': -value, 'half': abs(value - 0.5)}[better(name)]
+
+
+def best_step(rows: Iterable[Mapping], best_by: str | None) -> int | None:
+    """The step whose evaluation was best, the earliest of equals; None if none has the number.
+
+    `best_by` is the beginning of a name: 'FD' finds 'eval/FD-1a2b3c4d'. None asks for no best.
+    """
+    if best_by is None:
+        return None
+    found = [
+        (cost(best_by, value), row['step'])
+        for row in rows
+        for name, value in row.items()
+        if name.startswith(f'eval/{best_by}') and value is not None
+    ]
+    return min(found)[1] if found else None
+
+
+def chosen_step(workdir: Path, checkpoint: str, best_by: str | None) -> int | None:
+    """The step that `--checkpoint` names; None for the latest.
+
+    Raises:
+      InputError: neither 'latest', 'best' nor a number; or there is no best one.
+    """
+    if checkpoint == 'latest':
+        return None
+    if checkpoint.isdecimal():
+        return int(checkpoint)
+    if checkpoint != 'best':
+        raise InputError(f"--checkpoint: {checkpoint!r}; use 'latest', 'best' or a step")
+    if best_by is None:
+        raise InputError('--checkpoint: this run keeps no best one; train with train.best_by set')
+    step = best_step(read_rows(workdir / 'metrics.jsonl'), best_by)
+    if step is None:
+        raise InputError(f'--checkpoint: no evaluation of {workdir} has {best_by!r} yet')
+    return step

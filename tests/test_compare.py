@@ -1,0 +1,78 @@
+"""Evaluations side by side: the like ones in a table, the unlike ones refused by name."""
+
+import json
+
+import pytest
+
+from gen_jax.compare import compare
+from gen_jax.errors import InputError
+from gen_jax.passport import record
+
+
+def evaluated(folder, *, n=5000, extractor='aa', step=100, fd=3.0):
+    """A run's folder with a bound and a Fréchet distance in it."""
+    common = {'data_fingerprint': 'f', 'step': step, 'sampler': {'num_steps': 10}}
+    bound = record(3.1, 0.02, 297, 'upper bound', 'bits_per_dim', split='evaluation', **common)
+    look = {'extractor': {'hash': extractor}, 'reference': {'train': 1500}}
+    distance = record(fd, 0.1, n, 'estimate', 'FD', **look, **common)
+    folder.mkdir()
+    records = {'bits_per_dim': bound, f'FD-{extractor}': distance}
+    (folder / 'evaluation.json').write_text(json.dumps(records))
+    return folder
+
+
+def test_like_numbers_stand_side_by_side(tmp_path, capsys):
+    runs = [
+        evaluated(tmp_path / name, step=s, fd=d)
+        for name, s, d in (('A', 100, 3.0), ('B', 200, 2.5))
+    ]
+    rows = compare(runs)
+    assert [r['value'] for r in rows['FD']] == [3.0, 2.5]
+    shown = capsys.readouterr().out
+    assert '-0.5 +- 0.14' in shown and '2.5 +- 0.1 *' in shown
+    assert any('step' in line and '100' in line and '200' in line for line in shown.splitlines())
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [
+        ({'n': 10_000}, 'FD: n is 5000 and 10000'),
+        ({'extractor': 'bb'}, 'extractor.hash is aa and bb'),
+    ],
+)
+def test_unlike_numbers_are_refused_and_the_rest_is_shown(tmp_path, capsys, changes, reason):
+    runs = [evaluated(tmp_path / 'A'), evaluated(tmp_path / 'B', **changes)]
+    with pytest.raises(InputError, match=reason):
+        compare(runs)
+    shown = capsys.readouterr().out
+    assert 'bits_per_dim' in shown and 'FD' not in shown
+
+
+def test_a_metric_of_one_run_only_is_left_out(tmp_path, capsys):
+    runs = [evaluated(tmp_path / 'A'), evaluated(tmp_path / 'B')]
+    records = json.loads((runs[1] / 'evaluation.json').read_text())
+    del records['FD-aa']
+    (runs[1] / 'evaluation.json').write_text(json.dumps(records))
+    assert list(compare(runs)) == ['bits_per_dim']
+    assert f'FD is not in {runs[1]}' in capsys.readouterr().out
+
+
+def test_what_cannot_be_compared_says_why(tmp_path):
+    one = evaluated(tmp_path / 'A')
+    with pytest.raises(InputError, match='two or more'):
+        compare([one])
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(InputError, match='evaluate it first'):
+        compare([one, tmp_path / 'empty'])
+    (tmp_path / 'old').mkdir()
+    (tmp_path / 'old' / 'evaluation.json').write_text('{"loss": {"value": 1.0}}')
+    with pytest.raises(InputError, match='evaluate the run anew'):
+        compare([one, tmp_path / 'old'])
+
+
+def test_through_the_door(launch, tmp_path):
+    a, b = evaluated(tmp_path / 'A'), evaluated(tmp_path / 'B', n=10_000)
+    done = launch('--mode=compare', f'--workdirs={a},{b}')
+    assert done.returncode == 2 and 'bits_per_dim' in done.stdout
+    assert done.stderr.startswith('error: not comparable: FD: n is 5000 and 10000')
+    assert launch('--mode=compare', f'--workdirs={a},{a}').returncode == 0

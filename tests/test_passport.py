@@ -1,0 +1,49 @@
+"""Records, and which of them compare."""
+
+import pytest
+
+from gen_jax.passport import differences, record
+
+
+def fd(**changes) -> dict:
+    passport = {
+        'extractor': {'hash': 'aa', 'preprocessing': 'p'},
+        'reference': {'train': 1500},
+        'data_fingerprint': 'f',
+        'sampler': {'num_steps': 10},
+        'seconds': 1.0,
+    }
+    return record(
+        **(
+            {'value': 1.0, 'stderr': 0.1, 'n': 5, 'estimator': 'estimate', 'metric': 'FD'}
+            | passport
+            | changes
+        )
+    )
+
+
+def test_a_record_has_the_interval_of_its_error():
+    interval = fd()['interval']
+    assert interval == pytest.approx([1 - 0.1959964, 1 + 0.1959964])
+    assert fd(stderr=None)['interval'] is None
+    assert fd()['better'] == 'lower' and fd(metric='recall')['better'] == 'higher'
+
+
+def test_models_may_differ():
+    assert differences(fd(), fd(value=2.0, seconds=9.0, sampler={'num_steps': 50})) == []
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [
+        ({'n': 10}, 'n is 5 and 10'),
+        ({'extractor': {'hash': 'bb', 'preprocessing': 'p'}}, 'extractor.hash is aa and bb'),
+        ({'reference': {'train': 9}}, 'reference.train is 1500 and 9'),
+        ({'reference': {'evaluation': 1500}}, 'reference.train is 1500 and absent'),
+        ({'data_fingerprint': 'g'}, 'data_fingerprint is f and g'),
+        ({'estimator': 'exact'}, 'estimator is estimate and exact'),
+        ({'settings': {'k': 3}}, 'settings.k is absent and 3'),
+    ],
+)
+def test_measures_may_not(changes, reason):
+    assert reason in differences(fd(), fd(**changes))

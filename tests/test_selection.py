@@ -1,0 +1,44 @@
+"""Which checkpoint is meant."""
+
+import json
+
+import pytest
+
+from gen_jax.errors import InputError
+from gen_jax.selection import best_step, better, chosen_step
+
+ROWS = [
+    {'step': 1, 'model/loss': 0.1},
+    {'step': 10, 'eval/FD-1a2b3c4d': 3.0, 'eval/precision-1a2b3c4d': 0.5, 'eval/C2ST': 0.9},
+    {'step': 20, 'eval/FD-1a2b3c4d': 2.0, 'eval/precision-1a2b3c4d': 0.9, 'eval/C2ST': 0.45},
+    {'step': 30, 'eval/FD-1a2b3c4d': None, 'eval/precision-1a2b3c4d': 0.9, 'eval/C2ST': 0.3},
+    {'step': 40, 'eval/FD-1a2b3c4d': 2.0, 'eval/precision-1a2b3c4d': 0.2, 'eval/C2ST': 0.6},
+]
+
+
+@pytest.mark.parametrize(
+    ('name', 'step'),
+    [('FD', 20), ('precision', 20), ('C2ST', 20), ('KID', None), (None, None)],
+)
+def test_the_best_is_the_first_of_the_best(name, step):
+    assert best_step(ROWS, name) == step
+
+
+def test_each_number_knows_where_better_lies():
+    assert [better(name) for name in ('FID@768', 'IS', 'accuracy', 'nearer-raw', 'loss')] == [
+        *('lower', 'higher', 'higher', 'half', 'lower')
+    ]
+
+
+def test_a_checkpoint_is_chosen_by_word_or_number(tmp_path):
+    text = ''.join(json.dumps(row) + '\n' for row in ROWS)
+    (tmp_path / 'metrics.jsonl').write_text(text)
+    assert chosen_step(tmp_path, 'latest', None) is None
+    assert chosen_step(tmp_path, '30', None) == 30
+    assert chosen_step(tmp_path, 'best', 'FD') == 20
+    with pytest.raises(InputError, match="'latest', 'best' or a step"):
+        chosen_step(tmp_path, 'first', 'FD')
+    with pytest.raises(InputError, match=r'train\.best_by'):
+        chosen_step(tmp_path, 'best', None)
+    with pytest.raises(InputError, match='KID'):
+        chosen_step(tmp_path, 'best', 'KID')
