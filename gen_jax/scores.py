@@ -15,6 +15,7 @@ conditional model are drawn from those of the training split: with each class in
 be less random than independent ones, and KID, whose expectation at best is 0, would come out below.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -99,6 +100,8 @@ def _prdc(sets: Sets) -> Iterator[Score]:
 
 
 def _is(sets: Sets) -> Iterator[Score]:
+    if sets.samples.probabilities is None:
+        raise ValueError('these features come without probabilities of classes')
     value = classifier.inception_style_score(sets.samples.probabilities)
     yield Score('IS', *value, against=(), settings={'splits': 10})
 
@@ -242,15 +245,22 @@ def extractor_of(section, spec: DataSpec) -> Extractor:
 def measure(
     sets: Sets, metrics: tuple[str, ...], extractor: Extractor, reference: str, passport: dict
 ) -> dict[str, dict]:
-    """Records of the metrics named; those that need probabilities are left out without them."""
+    """Records of the metrics named.
+
+    What cannot be measured (of too few examples, or of samples that are no numbers) is left out, and
+    a line on stderr says why: a run of hours does not end for it.
+    """
     splits = {'reference': reference, 'train': 'train', 'held_out': 'evaluation'}
     look = {field: getattr(extractor, field) for field in ('frechet', 'hash', 'preprocessing')}
     records = {}
     for metric in metrics:
-        if metric == 'IS' and sets.samples.probabilities is None:
-            continue
         started = time.perf_counter()
-        for score in METRICS[metric](sets):
+        try:
+            found = list(METRICS[metric](sets))
+        except ValueError as error:
+            print(f'warning: {metric} left out: {error}', file=sys.stderr)
+            continue
+        for score in found:
             name = extractor.frechet if score.metric == 'FD' else score.metric + extractor.suffix
             records[name] = record(
                 score.value,

@@ -113,9 +113,10 @@ def _make_evaluations(run: Run, config) -> Callable[..., dict[str, dict]]:
         score = make_scores(run, config, metrics=every.score_metrics, **limits)
     names = [] if every.evaluate_every is None else list(run.method.estimators)
     names += [] if score is None else names_of(every.score_metrics)
-    if every.best_by is not None and not any(name.startswith(every.best_by) for name in names):
+    best = every.best_by
+    if best is not None and not any(n.startswith(best) or best.startswith(n) for n in names):
         raise InputError(
-            f'train.best_by: {every.best_by!r} is not measured in training; '
+            f'train.best_by: {best!r} is not measured in training; '
             f'what is: {", ".join(names) or "nothing"}'
         )
 

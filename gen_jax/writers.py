@@ -239,6 +239,8 @@ class Report:
     def evaluation(self, step: int, results: Mapping[str, Mapping]) -> dict:
         """Writes the row of an evaluation, `eval/<name>` for every value, and returns it."""
         self.flush()
+        if not results:
+            return {'step': step}
         row = {f'eval/{name}': result['value'] for name, result in results.items()}
         shown = '  '.join(f'{name} {value:.4g}' for name, value in row.items())
         self._display.say(f'step {step}  {shown}')

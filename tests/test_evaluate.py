@@ -13,6 +13,7 @@ from gen_jax.data import images, toy
 from gen_jax.evaluate import known_density, make_evaluation, summarize
 from gen_jax.methods.method import Method
 from gen_jax.run import Run, initialize
+from gen_jax.writers import read_rows
 
 
 def run_of(evaluate) -> Run:
@@ -95,6 +96,21 @@ def test_train_evaluate_sample_through_the_door(launch, tmp_path):
     parts = results['rate_bits_per_dim']['value'] + results['distortion_bits_per_dim']['value']
     np.testing.assert_allclose(bits['value'], parts, rtol=1e-6)
     assert 'bits_per_dim = ' in done.stdout
+
+    # Scores of 40 samples, on the features of the net that ships with the package.
+    distance = next(record for record in results.values() if record['metric'] == 'FD')
+    assert distance['n'] == 40 and distance['reference'] == {'train': 60} and distance['nfe'] == 5
+    assert distance['extractor']['frechet'] in results and distance['better'] == 'lower'
+    assert {record['metric'] for record in results.values()} >= {
+        *('FD', 'KID', 'precision', 'recall', 'density', 'coverage', 'IS', 'C2ST'),
+        *('nearer', 'copied', 'exact_copies', 'bits_per_dim'),
+    }
+    everywhere = {'step', 'seed', 'ema_decay', 'data_fingerprint', 'commit', 'device', 'seconds'}
+    assert all(everywhere <= record.keys() for record in results.values())
+    rows = read_rows(tmp_path / 'metrics.jsonl')
+    assert any(f'eval/{distance["extractor"]["frechet"]}' in row for row in rows)
+    report = (tmp_path / 'report.html').read_text()
+    assert distance['extractor']['frechet'] in report and 'Nearest training examples' in report
 
     done = launch(*flags, '--mode=sample', '--num=13', '--seed=5', '--steps=4')
     assert done.returncode == 0, done.stderr

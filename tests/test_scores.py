@@ -53,10 +53,16 @@ def test_copies_are_flagged(sets):
     assert records['copied-x']['flagged'] and records['exact_copies-x']['value'] == 30 / 250
 
 
-def test_a_score_of_classes_needs_classes(sets):
+def test_what_cannot_be_measured_is_left_out_and_named(sets, capsys):
     rng = np.random.default_rng(0)
-    without = sets._replace(samples=embedded(rng, 50, with_classes=False))
-    assert measure(without, ('IS',), LOOK, 'train', {}) == {}
+    few = sets._replace(samples=embedded(rng, 15, with_classes=False))
+    records = measure(few, ('IS', 'memorization', 'KID'), LOOK, 'train', {})
+    assert list(records) == ['KID-x']
+    said = capsys.readouterr().err
+    assert 'IS left out: these features come without' in said
+    assert 'memorization left out: 15 samples' in said
+    broken = sets._replace(samples=few.samples._replace(features=np.full((15, 4), np.nan)))
+    assert measure(broken, ('C2ST', 'FD'), LOOK, 'train', {}).keys() <= {'FD-x'}
 
 
 @pytest.fixture(scope='module')
