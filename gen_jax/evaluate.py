@@ -99,8 +99,8 @@ def _draw(sets: Sets, data: ModuleType, workdir: Path) -> list[tuple[str, str, P
     samples, train = sets.samples, sets.train
     path = data.write(samples.examples[:_SHOWN], workdir / 'samples' / 'evaluation')
     drawn = [('Samples', 'The first that were drawn for the numbers above, not chosen.', path)]
-    if samples.examples.ndim > 2 and len(train) >= _ROW:  # points have no picture of their own
-        some = np.linspace(0, len(samples) - 1, min(_ROW, len(samples))).round().astype(int)
+    if samples.examples.ndim > 2 and train.num >= _ROW:  # points have no picture of their own
+        some = np.linspace(0, samples.num - 1, min(_ROW, samples.num)).round().astype(int)
         _, near = nearest(samples.features[some], train.features, _ROW - 1)
         rows = [[samples.examples[i], *train.examples[n]] for i, n in zip(some, near, strict=True)]
         tiles = np.stack([tile for row in rows for tile in row])

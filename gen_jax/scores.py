@@ -108,13 +108,13 @@ def _is(sets: Sets) -> Iterator[Score]:
 
 def _c2st(sets: Sets) -> Iterator[Score]:
     value = classifier.two_sample_test(sets.held_out.features, sets.samples.features)
-    size = min(len(sets.samples), len(sets.held_out))
+    size = min(sets.samples.num, sets.held_out.num)
     yield Score('C2ST', *value, against=('held_out',), n=size, settings={'seed': 0})
 
 
 def _memorization(sets: Sets) -> Iterator[Score]:
     found = memorization(*(s.features for s in (sets.train, sets.samples, sets.held_out)))
-    size = min(len(sets.samples), len(sets.held_out))
+    size = min(sets.samples.num, sets.held_out.num)
     facts = {'flagged': found.flagged, 'p_value': found.p_value}
     against = ('train', 'held_out')
     yield Score('nearer', found.nearer, found.nearer_error, against, size, facts=facts)
@@ -247,7 +247,7 @@ def measure(
 ) -> dict[str, dict]:
     """Records of the metrics named.
 
-    What cannot be measured (of too few examples, or of samples that are no numbers) is left out, and
+    What cannot be measured, of too few examples or of samples that are no numbers, is left out, and
     a line on stderr says why: a run of hours does not end for it.
     """
     splits = {'reference': reference, 'train': 'train', 'held_out': 'evaluation'}
@@ -265,11 +265,11 @@ def measure(
             records[name] = record(
                 score.value,
                 score.stderr,
-                len(sets.samples) if score.n is None else score.n,
+                sets.samples.num if score.n is None else score.n,
                 ESTIMATORS.get(score.metric, 'estimate (depends on both sample sizes)'),
                 score.metric,
                 extractor=look,
-                reference={splits[s]: len(getattr(sets, s)) for s in score.against},
+                reference={splits[s]: getattr(sets, s).num for s in score.against},
                 settings=score.settings or {},
                 seconds=round(time.perf_counter() - started, 3),
                 **passport,

@@ -42,7 +42,9 @@ class Embedded(NamedTuple):
     features: np.ndarray
     probabilities: np.ndarray | None
 
-    def __len__(self) -> int:
+    @property
+    def num(self) -> int:
+        """How many examples."""
         return len(self.examples)
 
 

@@ -36,7 +36,7 @@ def test_examples_are_spread_over_the_split_and_are_the_pixels_of_the_data(cache
     for dequantize in (False, True):
         examples = found(extractor_of(1.0, 'a'), dequantize=dequantize).examples
         np.testing.assert_array_equal(examples, np.rint(raw * 255.0 / 16).astype(np.uint8))
-    assert len(found(extractor_of(1.0, 'a'), split='evaluation', num=None)) == 297
+    assert found(extractor_of(1.0, 'a'), split='evaluation', num=None).num == 297
 
 
 def test_features_are_computed_once(cache):
