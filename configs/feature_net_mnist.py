@@ -4,7 +4,7 @@
     python launch.py --config=configs/feature_net_mnist.py --mode=export
 
 A residual network of ours. The second line writes the weights to one file, which other runs take as
-`evaluate.features.weights`; distances compare only where that file is the same.
+`evaluate.scores.features.weights`; distances compare only where that file is the same.
 """
 
 from configs import common

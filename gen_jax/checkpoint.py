@@ -6,7 +6,7 @@ halfway is not a checkpoint. A damaged one is reported, set aside, and the one b
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -144,13 +144,19 @@ class Checkpoints:
             shutil.rmtree(self.folder / _TRASH, ignore_errors=True)
 
 
-def restore_for_use(template: TrainState, workdir: Path, step: int | None = None) -> TrainState:
-    """The newest readable checkpoint of a workdir, or that of `step`; its files stay as they are.
+def restore_for_use(
+    template: TrainState, workdir: Path, choose: Callable[[list[int]], int | None] | None = None
+) -> TrainState:
+    """A checkpoint of a workdir, whose files stay as they are.
+
+    `choose` is given the saved steps and returns one; without it, or where it returns None, the
+    newest that can be read is taken.
 
     Raises:
       InputError: there is none.
     """
     with Checkpoints(workdir, read_only=True) as checkpoints:
+        step = None if choose is None else choose(checkpoints.steps())
         state = checkpoints.restore(template, step)
     if state is None:
         raise InputError(f'--workdir: {workdir} has no finished checkpoint yet; train first')

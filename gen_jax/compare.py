@@ -17,6 +17,7 @@ from gen_jax.passport import differences
 from gen_jax.selection import cost
 
 # What may differ between runs, and is shown where it does.
+_NEEDED = {'metric', 'value', 'stderr', 'better', 'n', 'estimator'}
 _MAY_DIFFER = ('step', 'ema_decay', 'sampler', 'nfe', 'seed', 'commit', 'device')
 
 
@@ -66,6 +67,8 @@ def by_metric(workdir: Path) -> dict[str, dict]:
     path = workdir / 'evaluation.json'
     try:
         records = json.loads(path.read_text())
+        if not all(record.keys() >= _NEEDED for record in records.values()):
+            raise KeyError
         return {record['metric']: {**record, 'name': name} for name, record in records.items()}
     except FileNotFoundError:
         raise InputError(
@@ -85,7 +88,10 @@ def reasons_against(workdirs: Sequence[Path], records: Sequence[Mapping]) -> lis
 
 
 def _show(workdirs: Sequence[Path], rows: Mapping[str, Sequence[Mapping]]) -> None:
-    table = Table(caption='value +- standard error; * the best; difference from the first run')
+    table = Table(
+        caption='value +- standard error; * the best; '
+        'difference from the first run, with the error of independent numbers'
+    )
     table.add_column('')
     for number, workdir in enumerate(workdirs):
         table.add_column(str(workdir), justify='right', overflow='fold')

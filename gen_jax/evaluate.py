@@ -18,7 +18,8 @@ from gen_jax.metrics.neighbors import nearest
 from gen_jax.passport import record
 from gen_jax.report.evaluation import write_report
 from gen_jax.run import Run, abstract_batch, assemble, load_data, modality
-from gen_jax.scores import Scored, Sets, make_scores
+from gen_jax.scores import Sets
+from gen_jax.scoring import Scored, make_scores
 from gen_jax.selection import chosen_step
 from gen_jax.state import TrainState, sampling_params
 from gen_jax.writers import Display, finite, read_rows, write_json
@@ -50,8 +51,8 @@ def evaluate(config, workdir: Path, *, checkpoint: str = 'latest') -> dict[str, 
     options = config.evaluate.options.to_dict()
     measure = make_evaluation(run, config, options)
     score = scores_of(run, config)
-    step = chosen_step(workdir, checkpoint, config.train.best_by)
-    state = restore_for_use(run.template, workdir, step)
+    choose = functools.partial(chosen_step, workdir, checkpoint, config.train.best_by)
+    state = restore_for_use(run.template, workdir, choose)
     dataset = load_data(config)
     common = {
         'step': int(state.step),

@@ -4,6 +4,7 @@ The file is safetensors: `<player>/<module>/.../<leaf>`, and in its metadata, un
 network these are the weights of.
 """
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -13,7 +14,6 @@ import numpy as np
 
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import restore_for_use
-from gen_jax.errors import InputError
 from gen_jax.run import assemble
 from gen_jax.selection import chosen_step
 from gen_jax.state import sampling_params
@@ -37,15 +37,15 @@ def export(config, workdir: Path, *, checkpoint: str = 'latest', out: str | None
     """
     from safetensors.numpy import save
 
-    path = workdir / 'weights.safetensors' if out is None else Path(out).expanduser()
-    if path.suffix != '.safetensors':
-        raise InputError(f'--out: {out} must end in .safetensors')
-    if out is not None and not os.access(path.absolute().parent, os.W_OK | os.X_OK):
-        raise InputError(f'--out: there is no folder {path.absolute().parent} that can be written')
-    workdirs.check_config(workdir, config)
+    if out is None:
+        workdirs.check(workdir, config)
+        path = workdir / 'weights.safetensors'
+    else:
+        workdirs.check_config(workdir, config)
+        path = workdirs.check_out(out, ('.safetensors',))
     run = assemble(config)
-    step = chosen_step(workdir, checkpoint, config.train.best_by)
-    state = restore_for_use(run.template, workdir, step)
+    choose = functools.partial(chosen_step, workdir, checkpoint, config.train.best_by)
+    state = restore_for_use(run.template, workdir, choose)
     values = config_values(config)
     facts = {
         'method': values['method']['name'],

@@ -2,7 +2,7 @@
 
     key(seed) ── fold_in 0 ──► init       fold_in 1 ──► train    (previews are samples in training)
               ── fold_in 2 ──► evaluate   fold_in 3 ──► sample   fold_in 4 ──► preview
-              ── fold_in 5 ──► scores
+              ── fold_in 5 ──► scores     fold_in 6 ──► scores_in_training
 
 Without the streams two purposes that count from zero would meet: JAX's `split(key)[i]` is
 `fold_in(key, i)`.
@@ -13,7 +13,7 @@ import jax
 from gen_jax.types import Array, Key
 
 # Their order is part of every run: a new purpose goes to the end.
-PURPOSES = ('init', 'train', 'evaluate', 'sample', 'preview', 'scores')
+PURPOSES = ('init', 'train', 'evaluate', 'sample', 'preview', 'scores', 'scores_in_training')
 
 
 def stream(seed: int | Array, purpose: str) -> Key:

@@ -137,7 +137,7 @@ def check_values(config) -> None:
         **{
             f'train.{name}': value
             for name, value in config.train.items()
-            if not isinstance(value, str | tuple)
+            if not isinstance(value, str | tuple) and name != 'score_seconds'
         },
         'evaluate.scores.num': config.evaluate.scores.num,
         'evaluate.scores.num_references': config.evaluate.scores.num_references,
@@ -148,10 +148,16 @@ def check_values(config) -> None:
     }
     for field, value in {**positive, 'ema.decay': config.ema.decay, 'seed': config.seed}.items():
         if value is None and field not in _MAY_BE_NONE:
-            raise InputError(f'{field}: None; it needs a number')
+            raise InputError(f'{field}: None; it needs a value')
     for field, value in positive.items():
         if value is not None and value < 1:
             raise InputError(f'{field}: {value} must be at least 1')
+    seconds = config.train.score_seconds
+    if seconds is not None and not seconds > 0:
+        raise InputError(f'train.score_seconds: {seconds} must be above 0, or None for no limit')
+    for field in ('metrics', 'features'):
+        if config.evaluate.scores[field] is None:
+            raise InputError(f'evaluate.scores.{field}: None; it needs a value')
     if not 0 <= config.ema.decay < 1:
         raise InputError(f'ema.decay: {config.ema.decay} must be from 0 (no average) to below 1')
     if not 0 <= config.seed < 2**31:

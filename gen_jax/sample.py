@@ -68,9 +68,8 @@ def sample(
     if steps is not None:
         options['num_steps'] = steps
     draw = make_sampler(run, min(config.sample.batch_size, num), options)
-    state = restore_for_use(
-        run.template, workdir, chosen_step(workdir, checkpoint, config.train.best_by)
-    )
+    choose = functools.partial(chosen_step, workdir, checkpoint, config.train.best_by)
+    state = restore_for_use(run.template, workdir, choose)
     x = data.decode(
         draw(state, keys.stream(seed, 'sample'), num, labels, show_progress=True), run.spec
     )
@@ -84,7 +83,8 @@ def sample(
 def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.ndarray]:
     """A function `(state, key, num, labels) -> x`, `[num, ...]`, compiled once for `batch_size`.
 
-    It gives up, and returns None, where its pace says that it will take more than `limit` seconds.
+    It gives up, and returns None, where the pace of its batches after the first, which compiles,
+    says that all of them will take more than `limit` seconds.
 
     The samples depend on the key and `batch_size`, and not on the number of devices: where the
     batch does not divide by it, rows are added to each and cut off again.
@@ -127,11 +127,10 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
                 x = jax.device_get(draw(params, state.model_state, batch_key, cond=cond))
                 parts.append(x[:batch_size])
                 display.report(number + 1, {})
-                if limit is None:
-                    continue
-                if started is None:
-                    started = time.perf_counter()  # the first batch compiles, and tells no pace
-                elif (time.perf_counter() - started) / number * num_batches > limit:
+                now = time.perf_counter()
+                started = now if number == 0 else started
+                pace = (now - started) / max(number, 1)
+                if limit is not None and pace * num_batches > limit and number + 1 < num_batches:
                     return None
         return np.concatenate(parts)[:num]
 
@@ -180,12 +179,7 @@ def _destination(out, workdir, num, seed, label, suffix) -> tuple[Path, tuple[st
     if out is None:
         which = '' if label is None else f'_label{label}'
         return workdir / 'samples' / f'num{num}_seed{seed}{which}', (suffix, '.npz')
-    path = Path(out).expanduser()
-    if path.suffix not in ('.npz', suffix):
-        raise InputError(f'--out: {out} must end in .npz or {suffix}')
-    folder = path.absolute().parent
-    if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
-        raise InputError(f'--out: there is no folder {folder} that can be written')
+    path = workdirs.check_out(out, ('.npz', suffix))
     return path.with_suffix(''), (path.suffix,)
 
 

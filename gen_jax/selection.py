@@ -3,7 +3,7 @@
 The best is found from the rows of `metrics.jsonl` alone, so a resumed run finds the same one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from gen_jax.errors import InputError
@@ -15,22 +15,23 @@ HIGHER_IS_BETTER = ('precision', 'recall', 'density', 'coverage', 'IS', 'accurac
 BEST_AT_HALF = ('C2ST', 'nearer')
 
 
-def better(name: str) -> str:
-    """'lower', 'higher' or 'half': where the better values of a number of this name lie."""
-    if name.startswith(BEST_AT_HALF):
+def better(metric: str) -> str:
+    """'lower', 'higher' or 'half': where the better values of a metric lie."""
+    if metric in BEST_AT_HALF:
         return 'half'
-    return 'higher' if name.startswith(HIGHER_IS_BETTER) else 'lower'
+    return 'higher' if metric in HIGHER_IS_BETTER else 'lower'
 
 
-def cost(name: str, value: float) -> float:
+def cost(metric: str, value: float) -> float:
     """The value as a number that is lower where it is better."""
-    return {'lower': value, 'higher': -value, 'half': abs(value - 0.5)}[better(name)]
+    return {'lower': value, 'higher': -value, 'half': abs(value - 0.5)}[better(metric)]
 
 
-def best_step(rows: Iterable[Mapping], best_by: str | None) -> int | None:
-    """The step whose evaluation was best, the earliest of equals; None if none has the number.
+def best_step(rows: Iterable[Mapping], best_by: str | None, steps: Collection[int]) -> int | None:
+    """The one of `steps` whose evaluation was best, the earliest of equals; None if none has one.
 
-    `best_by` is the beginning of a name: 'FD' finds 'eval/FD-1a2b3c4d'. None asks for no best.
+    `best_by` is a metric, whatever its features: 'FD' finds 'eval/FD-1a2b3c4d', and 'eval/FID@768'
+    too, for so it is called on Inception's features. None asks for no best.
     """
     if best_by is None:
         return None
@@ -38,13 +39,23 @@ def best_step(rows: Iterable[Mapping], best_by: str | None) -> int | None:
         (cost(best_by, value), row['step'])
         for row in rows
         for name, value in row.items()
-        if name.startswith(f'eval/{best_by}') and value is not None
+        if row['step'] in steps and value is not None and _metric_of(name) == best_by
     ]
     return min(found)[1] if found else None
 
 
-def chosen_step(workdir: Path, checkpoint: str, best_by: str | None) -> int | None:
-    """The step that `--checkpoint` names; None for the latest.
+def _metric_of(name: str) -> str | None:
+    """The metric of a name in a row, without its features; None for what is no evaluation."""
+    if not name.startswith('eval/'):
+        return None
+    metric = name.removeprefix('eval/').split('@')[0].split('-')[0]
+    return 'FD' if metric == 'FID' else metric
+
+
+def chosen_step(
+    workdir: Path, checkpoint: str, best_by: str | None, steps: Collection[int]
+) -> int | None:
+    """The step that `--checkpoint` names, of the `steps` that are saved; None for the latest.
 
     Raises:
       InputError: neither 'latest', 'best' nor a number; or there is no best one.
@@ -57,7 +68,9 @@ def chosen_step(workdir: Path, checkpoint: str, best_by: str | None) -> int | No
         raise InputError(f"--checkpoint: {checkpoint!r}; use 'latest', 'best' or a step")
     if best_by is None:
         raise InputError('--checkpoint: this run keeps no best one; train with train.best_by set')
-    step = best_step(read_rows(workdir / 'metrics.jsonl'), best_by)
+    step = best_step(read_rows(workdir / 'metrics.jsonl'), best_by, steps)
     if step is None:
-        raise InputError(f'--checkpoint: no evaluation of {workdir} has {best_by!r} yet')
+        raise InputError(
+            f'--checkpoint: no checkpoint of {workdir} was evaluated for {best_by!r} yet'
+        )
     return step

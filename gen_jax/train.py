@@ -20,7 +20,8 @@ from gen_jax.errors import InputError
 from gen_jax.evaluate import make_evaluation, scores_of, summarize
 from gen_jax.run import Run, assemble, compile_step, initialize, load_data
 from gen_jax.sample import make_preview
-from gen_jax.scores import make_scores, names_of
+from gen_jax.scores import names_of
+from gen_jax.scoring import make_scores
 from gen_jax.selection import best_step
 from gen_jax.state import TrainState, count_parameters
 from gen_jax.writers import Display, Report, read_rows
@@ -61,7 +62,12 @@ def train(config, workdir: Path) -> TrainState:
         first = int(state.step)
         batches = _batches(dataset, config, first)
         rows = [row for row in read_rows(workdir / 'metrics.jsonl') if row['step'] <= first]
-        checkpoints.keep_best(best_step(rows, every.best_by))
+
+        def best(step: int) -> int | None:
+            """Of what is saved, and of this step, which could be."""
+            return best_step(rows, every.best_by, {*checkpoints.steps(), step})
+
+        checkpoints.keep_best(best(first))
 
         # Compile: happens at the first call.
         advance = compile_step(run, config)
@@ -84,14 +90,14 @@ def train(config, workdir: Path) -> TrainState:
                 is_best = False
                 if due(every.evaluate_every) or due(every.score_every):
                     with report.pause():
-                        rows.append(report.evaluation(step, evaluate(due, state, dataset, report)))
-                    is_best = best_step(rows, every.best_by) == step
+                        rows.append(report.evaluation(step, evaluate(due, state, dataset)))
+                    is_best = best(step) == step
                 if due(every.sample_every):
                     with report.pause():
                         preview(step, state)
                 if due(every.checkpoint_every) or is_best:
                     report.flush()  # a checkpoint vouches for the rows up to its step
-                    checkpoints.keep_best(best_step(rows, every.best_by))
+                    checkpoints.keep_best(best(step))
                     checkpoints.save(step, state)
 
         # Finish: the blocks write the last row and wait for the last checkpoint.
@@ -100,7 +106,7 @@ def train(config, workdir: Path) -> TrainState:
 
 
 def _make_evaluations(run: Run, config) -> Callable[..., dict[str, dict]]:
-    """A function `(due, state, dataset, report) -> {name: {value, ...}}` for the loop.
+    """A function `(due, state, dataset) -> {name: {value, ...}}` for the loop.
 
     Raises:
       InputError: as `make_evaluation` and `make_scores`, or a `train.best_by` that is not measured.
@@ -109,31 +115,30 @@ def _make_evaluations(run: Run, config) -> Callable[..., dict[str, dict]]:
     measure = make_evaluation(run, config)
     score = None
     if every.score_every is not None:
-        limits = {'num': every.score_num, 'limit': every.score_seconds}
-        score = make_scores(run, config, metrics=every.score_metrics, **limits)
+        score = make_scores(
+            run,
+            config,
+            metrics=every.score_metrics,
+            num=every.score_num,
+            limit=every.score_seconds,
+            in_training=True,
+        )
     names = [] if every.evaluate_every is None else list(run.method.estimators)
     names += [] if score is None else names_of(every.score_metrics)
-    best = every.best_by
-    if best is not None and not any(n.startswith(best) or best.startswith(n) for n in names):
+    if every.best_by not in (None, *names):
         raise InputError(
-            f'train.best_by: {best!r} is not measured in training; '
-            f'what is: {", ".join(names) or "nothing"}'
+            f'train.best_by: {every.best_by!r} is not measured in training; use None, or one of: '
+            f'{", ".join(names) or "nothing is measured"}'
         )
 
-    def evaluate(due: Callable, state: TrainState, dataset: Dataset, report: Report) -> dict:
+    def evaluate(due: Callable, state: TrainState, dataset: Dataset) -> dict:
         results = {}
         if due(every.evaluate_every):
             columns = measure(state, dataset.evaluation)
             results |= summarize(columns, run.method.estimators)
         if due(every.score_every):
             scored = score(state, dataset)
-            if scored is None:
-                report.say(
-                    f'scores left out: drawing {every.score_num} samples would take more than '
-                    f'train.score_seconds, {every.score_seconds:g} s'
-                )
-            else:
-                results |= scored.records
+            results |= {} if scored is None else scored.records
         return results
 
     return evaluate

@@ -48,6 +48,23 @@ def check(workdir: Path, config) -> None:
     check_config(workdir, config)
 
 
+def check_out(out: str, suffixes: tuple[str, ...]) -> Path:
+    """The path of a file that the user wants written.
+
+    Raises:
+      InputError: it ends in none of `suffixes`, is a folder, or lies where nothing can be written.
+    """
+    path = Path(out).expanduser()
+    folder = path.absolute().parent
+    if path.suffix not in suffixes:
+        raise InputError(f'--out: {out} must end in {" or ".join(suffixes)}')
+    if path.is_dir():
+        raise InputError(f'--out: {out} is a folder; name a file')
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f'--out: there is no folder {folder} that can be written')
+    return path
+
+
 def check_config(workdir: Path, config) -> None:
     """Raises InputError if the folder holds a run of a different config, naming what differs."""
     path = workdir / 'config.json'

@@ -22,9 +22,9 @@ FLOORS = (
     ('methods',),
     (
         *('build', 'optim', 'state', 'step', 'checkpoint', 'writers', 'workdir', 'run'),
-        *('features', 'selection', 'passport', 'report'),
+        *('features', 'selection', 'passport', 'scores', 'report'),
     ),
-    ('train', 'evaluate', 'scores', 'sample', 'compare', 'export', 'plan'),
+    ('train', 'evaluate', 'scoring', 'sample', 'compare', 'export', 'plan'),
 )
 # The doors between rooms on one floor, every one of them.
 DOORS = {
@@ -42,14 +42,16 @@ DOORS = {
     ('passport', 'selection'),
     ('report', 'writers'),
     ('features', 'build'),
+    ('scores', 'features'),
+    ('scores', 'passport'),
     ('run', 'build'),
     ('run', 'optim'),
     ('run', 'state'),
     ('run', 'step'),
-    ('scores', 'sample'),
-    ('evaluate', 'scores'),
+    ('scoring', 'sample'),
+    ('evaluate', 'scoring'),
     ('train', 'evaluate'),
-    ('train', 'scores'),
+    ('train', 'scoring'),
     ('train', 'sample'),
 }
 

@@ -21,11 +21,18 @@ ROWS = [
     [('FD', 20), ('precision', 20), ('C2ST', 20), ('KID', None), (None, None)],
 )
 def test_the_best_is_the_first_of_the_best(name, step):
-    assert best_step(ROWS, name) == step
+    assert best_step(ROWS, name, {1, 10, 20, 30, 40}) == step
+
+
+def test_the_best_is_looked_for_among_what_is_saved():
+    assert best_step(ROWS, 'FD', {10, 40}) == 40
+    assert best_step(ROWS, 'FD', {30}) is None
+    assert best_step([{'step': 5, 'eval/FID@768': 1.0}], 'FD', {5}) == 5
+    assert best_step([{'step': 5, 'eval/KID@768': 1.0}], 'FD', {5}) is None
 
 
 def test_each_number_knows_where_better_lies():
-    assert [better(name) for name in ('FID@768', 'IS', 'accuracy', 'nearer-raw', 'loss')] == [
+    assert [better(name) for name in ('FD', 'IS', 'accuracy', 'nearer', 'loss')] == [
         *('lower', 'higher', 'higher', 'half', 'lower')
     ]
 
@@ -33,12 +40,14 @@ def test_each_number_knows_where_better_lies():
 def test_a_checkpoint_is_chosen_by_word_or_number(tmp_path):
     text = ''.join(json.dumps(row) + '\n' for row in ROWS)
     (tmp_path / 'metrics.jsonl').write_text(text)
-    assert chosen_step(tmp_path, 'latest', None) is None
-    assert chosen_step(tmp_path, '30', None) == 30
-    assert chosen_step(tmp_path, 'best', 'FD') == 20
+    assert chosen_step(tmp_path, 'latest', None, [10]) is None
+    assert chosen_step(tmp_path, '30', None, [10]) == 30
+    assert chosen_step(tmp_path, 'best', 'FD', [10, 20]) == 20
+    # A kill between the row and its checkpoint leaves the best of those that there are.
+    assert chosen_step(tmp_path, 'best', 'FD', [10]) == 10
     with pytest.raises(InputError, match="'latest', 'best' or a step"):
-        chosen_step(tmp_path, 'first', 'FD')
+        chosen_step(tmp_path, 'first', 'FD', [10])
     with pytest.raises(InputError, match=r'train\.best_by'):
-        chosen_step(tmp_path, 'best', None)
+        chosen_step(tmp_path, 'best', None, [10])
     with pytest.raises(InputError, match='KID'):
-        chosen_step(tmp_path, 'best', 'KID')
+        chosen_step(tmp_path, 'best', 'KID', [10])

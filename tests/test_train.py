@@ -1,5 +1,6 @@
 """Durability: killed and resumed is never killed, bit for bit."""
 
+import functools
 import importlib
 import json
 import os
@@ -117,10 +118,23 @@ def test_the_best_checkpoint_stays_and_can_be_asked_for(tmp_path):
     assert best < 6 and kept == sorted({best, 6})
     run = assemble(config)
     assert int(restore_for_use(run.template, tmp_path).step) == 6
-    step = chosen_step(tmp_path, 'best', config.train.best_by)
-    assert int(restore_for_use(run.template, tmp_path, step).step) == best
+    choose = functools.partial(chosen_step, tmp_path, 'best', config.train.best_by)
+    assert int(restore_for_use(run.template, tmp_path, choose).step) == best
     with pytest.raises(InputError, match=rf'--checkpoint: none of step 5; there are \[{best}, 6\]'):
-        restore_for_use(run.template, tmp_path, 5)
+        restore_for_use(run.template, tmp_path, lambda steps: 5)
+
+
+def test_a_best_asked_for_later_is_the_best_from_then_on(tmp_path):
+    """The best row so far may be of a step that nobody kept."""
+    config = importlib.import_module('configs.feature_net_digits').get_config('smoke')
+    config.optim.model.update(learning_rate=0.02, warmup_steps=1, weight_decay=-50.0)
+    config.ema.decay = 0.0
+    config.train.update(num_steps=3, evaluate_every=1, checkpoint_every=3, keep_checkpoints=1)
+    train(config, tmp_path)
+    config.train.update(num_steps=6, checkpoint_every=6, best_by='loss')
+    train(config, tmp_path)
+    kept = sorted(int(path.name) for path in (tmp_path / 'checkpoints').glob('[0-9]*'))
+    assert kept == [3, 6]  # it only gets worse, so the best of what there is is the one from before
 
 
 def test_a_best_that_nobody_measures_is_refused(launch, tmp_path):

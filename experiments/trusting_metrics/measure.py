@@ -23,7 +23,7 @@ from gen_jax.features.extractor import Embedded, make_embedder
 from gen_jax.features.inception import inception
 from gen_jax.features.references import read, references
 from gen_jax.metrics.frechet import frechet_distance, frechet_with_error, moments
-from gen_jax.metrics.memorization import exact_copies, memorization
+from gen_jax.metrics.memorization import digests, exact_copies, memorization
 from gen_jax.metrics.mmd import kid
 from gen_jax.metrics.precision_recall import precision_recall
 
@@ -133,7 +133,7 @@ def control(weights: str, data_dir: str) -> None:
         copying = fresh.copy()
         copying[:200] = train[rng.choice(len(train), 200, replace=False)]
         flagged['a tenth copied'] += memorization(train, copying, held_out).flagged
-        assert exact_copies(train, copying)[0] == 0.1
+        assert exact_copies(digests(train), copying)[0] == 0.1
     print(
         f'flagged of 100 at level 0.01: {flagged}; nearer {np.mean(nearer):.4f}, '
         f'deviation {np.std(nearer):.4f}'

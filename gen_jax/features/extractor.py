@@ -5,7 +5,7 @@ that two numbers on different features are never taken for the same measure.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -56,26 +56,44 @@ def make_embedder(
     The batch is split over the devices; it is filled with copies of the last example.
     """
     rows = -(-batch_size // layout.batch_devices) * layout.batch_devices
-    compute = layout.jit(extractor.embed, out_shardings=layout.replicated)
+
+    def precisely(weights: Tree, batch: Array) -> tuple[Array, Array | None]:
+        # Other backends would round the factors of products to 8 or 11 bits.
+        with jax.default_matmul_precision('highest'):
+            return extractor.embed(weights, batch)
+
+    compute = layout.jit(precisely, out_shardings=layout.replicated)
 
     def embed(examples: np.ndarray) -> Embedded:
         weights = jax.device_put(extractor.weights, layout.replicated)
         parts = []
         for start in range(0, len(examples), rows):
-            numbers = np.minimum(np.arange(start, start + rows), len(examples) - 1)
-            batch = parallel.place(layout, {'examples': examples[numbers]})
-            parts.append(jax.device_get(compute(weights, batch['examples'])))
-        features, probabilities = zip(*parts, strict=True)
-        whole = [None if p[0] is None else np.concatenate(p) for p in (features, probabilities)]
-        whole = [None if a is None else a[: len(examples)] for a in whole]
-        return Embedded(examples, *whole)
+            some = examples[start : start + rows]
+            filled = some[np.minimum(np.arange(rows), len(some) - 1)]
+            batch = jax.device_put(filled, layout.batch_sharding)
+            features, probabilities = jax.device_get(compute(weights, batch))
+            if probabilities is not None:
+                probabilities = probabilities[: len(some)]
+            parts.append(Embedded(some, features[: len(some)], probabilities))
+        return joined(parts)
 
     return embed
 
 
-def hash_of(arrays: Mapping[str, np.ndarray]) -> str:
-    """The first 16 hex digits of the SHA-256 of named arrays, in the order of their names."""
-    sha = hashlib.sha256()
+def joined(parts: Sequence[Embedded]) -> Embedded:
+    """Several sets as one."""
+    examples, features, probabilities = zip(*parts, strict=True)
+    has_classes = probabilities[0] is not None
+    return Embedded(
+        np.concatenate(examples),
+        np.concatenate(features),
+        np.concatenate(probabilities) if has_classes else None,
+    )
+
+
+def hash_of(arrays: Mapping[str, np.ndarray], words: str = '') -> str:
+    """The first 16 hex digits of the SHA-256 of words and of arrays, in the order of names."""
+    sha = hashlib.sha256(words.encode())
     for name in sorted(arrays):
         array = np.asarray(arrays[name])
         sha.update(f'{name} {array.dtype} {array.shape}'.encode())

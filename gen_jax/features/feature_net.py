@@ -40,12 +40,13 @@ def feature_net(spec: DataSpec, *, weights: str | None = None) -> Extractor:
     arrays, facts = read(path)
     if facts['method'] != 'classifier.classifier':
         raise InputError(f'weights: {path} is of {facts["method"]!r}, and no classifier')
-    if tuple(facts['shape']) != spec.shape:
+    shape = tuple(facts['shape'])
+    if shape != spec.shape:
         raise InputError(
-            f'weights: {path} was trained on examples of shape {tuple(facts["shape"])}, and these '
-            f'have {spec.shape}; train a feature net on this data'
+            f'weights: {path} was trained on examples of shape {shape}, and these have '
+            f'{spec.shape}; train a feature net on this data'
         )
-    factory = build.network_factory(facts['networks']['model'], 'networks.model')
+    factory = build.network_factory(facts['network'] or {}, 'weights: networks.model')
     network = factory(num_classes=facts['num_classes'])
     params = _nested(arrays, 'model/')
     _check_leaves(network, params, spec, path)
@@ -55,7 +56,8 @@ def feature_net(spec: DataSpec, *, weights: str | None = None) -> Extractor:
         features, logits = network.apply({'params': params}, x, train=False)
         return features, jax.nn.softmax(logits)
 
-    digest = hash_of(arrays)
+    # The network is part of it: the same arrays mean something else in another one.
+    digest = hash_of(arrays, json.dumps(facts['network'], sort_keys=True))
     suffix = f'-{digest[:8]}'
     return Extractor(f'FD{suffix}', suffix, digest, 'pixel / 127.5 - 1', params, embed)
 
@@ -76,7 +78,9 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
         with safe_open(path, framework='numpy') as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             facts = json.loads((file.metadata() or {})['gen_jax'])
-    except (SafetensorError, OSError, KeyError, ValueError):
+        facts = {name: facts[name] for name in ('method', 'networks', 'shape', 'num_classes')}
+        facts['network'] = facts['networks'].get('model')
+    except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError):
         raise InputError(f'weights: {path} is no file that --mode=export wrote') from None
     return arrays, facts
 

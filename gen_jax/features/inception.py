@@ -69,7 +69,7 @@ def inception(spec: DataSpec, *, weights: str | None = None, width: int | None =
     """The extractor of a file of weights, for images of `spec`; gray ones are repeated to colors.
 
     `width` is how many features: 64, 192, 768 or 2048; None means the most that the weights give.
-    Probabilities come with 2048. Products are float32 on every backend.
+    Probabilities come with 2048.
 
     Raises:
       InputError: examples that are no images, a file that cannot be read as one of the layouts
@@ -118,14 +118,12 @@ def _embedding(network: Inception) -> Callable[[Tree, Array], tuple[Array, Array
     """`embed` of an Extractor: its network behind its preprocessing."""
 
     def embed(weights: Tree, images: Array) -> tuple[Array, Array | None]:
-        # Other backends would round the factors of products to 8 or 11 bits.
-        with jax.default_matmul_precision('highest'):
-            x = resize(images.astype(jnp.float32), SIZE, SIZE)
-            # torchvision's weights are trained on pixels scaled to [-1, 1]: its network undoes the
-            # ImageNet mean and deviation that its transforms bring (`transform_input`).
-            x = (x - 128) / 128 if network.variant == 'fid' else x / 127.5 - 1
-            x = jnp.broadcast_to(x, (*x.shape[:-1], 3))
-            features, logits = network.apply({'params': weights}, x)
+        x = resize(images.astype(jnp.float32), SIZE, SIZE)
+        # torchvision's weights are trained on pixels scaled to [-1, 1]: its network undoes the
+        # ImageNet mean and deviation that its transforms bring (`transform_input`).
+        x = (x - 128) / 128 if network.variant == 'fid' else x / 127.5 - 1
+        x = jnp.broadcast_to(x, (*x.shape[:-1], 3))
+        features, logits = network.apply({'params': weights}, x)
         return features, None if logits is None else jax.nn.softmax(logits)
 
     return embed

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from gen_jax.data.dataset import Dataset, Split
-from gen_jax.features.extractor import Embedded, Extractor
+from gen_jax.features.extractor import Embedded, Extractor, joined
 from gen_jax.types import DataSpec
+
+_KEPT = 5000  # examples in one file: what is lost when the computation is cut short
 
 
 def references(
@@ -33,14 +35,17 @@ def references(
     examples = read(whole, numbers, decode, dataset.spec)
     if not extractor.weights:
         return embed(examples)  # nothing to compute
-    key = '-'.join([dataset.fingerprint, split, str(num), extractor.hash, extractor.preprocessing])
-    key = hashlib.sha256(f'{key}-{extractor.frechet}'.encode()).hexdigest()[:32]
-    path = cache_folder() / f'{key}.npz'
-    kept = _load(path, examples)
-    if kept is None:
-        kept = embed(examples)
-        _save(path, kept)
-    return kept
+    parts = []
+    for start in range(0, num, _KEPT):
+        some = examples[start : start + _KEPT]
+        # The spec says how data of this fingerprint is decoded.
+        identity = (dataset.fingerprint, dataset.spec, split, num, start, *extractor[:4])
+        name = hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
+        parts.append(_load(cache_folder() / f'{name}.npz', some))
+        if parts[-1] is None:
+            parts[-1] = embed(some)
+            _save(cache_folder() / f'{name}.npz', parts[-1])
+    return joined(parts)
 
 
 def read(
@@ -72,7 +77,7 @@ def _load(path: Path, examples: np.ndarray) -> Embedded | None:
         with np.load(path) as file:
             probabilities = file.get('probabilities')
             kept = Embedded(examples, file['features'], probabilities)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile):
         return None
     return kept if len(kept.features) == len(examples) else None
 
@@ -86,6 +91,8 @@ def _save(path: Path, embedded: Embedded) -> None:
         partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
         with partial.open('wb') as file:
             np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError:
         pass  # a folder that cannot be written costs time, and nothing else

@@ -70,7 +70,7 @@ def diffusion(
         phases=(Phase('model', functools.partial(_loss, model, label_dropout)),),
         sample=functools.partial(_sample, model),
         evaluate=functools.partial(_evaluate, model),
-        estimators=estimators(spec),
+        estimators=estimators(model),
         averaged=('model',),
         num_classes=num_classes,
         nfe=functools.partial(_nfe, model),
@@ -239,13 +239,18 @@ def report_bound(rate: Array, distortion: Array, spec: DataSpec) -> dict[str, Ar
     }
 
 
-def estimators(spec: DataSpec) -> dict[str, str]:
+def estimators(model: Denoiser) -> dict[str, str]:
     """What each number of `evaluate` is."""
-    bound = 'upper bound on -log2 p (variational, Ho et al. 2020), estimated with random noise'
-    return {
-        'loss': 'estimate (denoising error in the space of the prediction; random t and noise)',
-        'bits_per_dim': bound + (', of uniformly dequantized data' if spec.dequantized else ''),
-        'nats_per_dim': bound.replace('log2', 'log') + ', of the density of the scaled data',
-        'rate_bits_per_dim': 'part of bits_per_dim: L_1..L_N',
-        'distortion_bits_per_dim': 'part of bits_per_dim: L_0',
-    }
+    given = ', label' if model.num_classes is not None else ''
+    what = 'of uniformly dequantized data' if model.spec.dequantized else 'of the data'
+    p = f'p(x | {given[2:]})' if given else 'p(x)'
+    how = f'(variational, Ho et al. 2020, estimated with random noise), {what}'
+    loss = f'estimate (error of {model.prediction} given x_t, t{given}; random t and noise), {what}'
+    values = {'loss': loss}
+    if model.spec.levels is None:
+        return values | {'nats_per_dim': f'upper bound on -log {p} {how}, a density'}
+    values['bits_per_dim'] = f'upper bound on -log2 {p} {how}'
+    if not model.spec.dequantized:
+        values['rate_bits_per_dim'] = f'part of the upper bound on -log2 {p} {how}: L_1..L_N'
+        values['distortion_bits_per_dim'] = f'part of the upper bound on -log2 {p} {how}: L_0'
+    return values

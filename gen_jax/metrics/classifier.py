@@ -8,6 +8,8 @@
 (1) is the Inception Score only with the probabilities of that Inception network.
 """
 
+import warnings
+
 import numpy as np
 
 
@@ -33,7 +35,13 @@ def two_sample_test(real: np.ndarray, samples: np.ndarray, seed: int = 0) -> tup
 
     Both sets are cut to the size of the smaller one, so that guessing gives 1/2. Each half is
     tested by the network trained on the other; the error is that of the mean over all examples.
+
+    Raises:
+      ValueError: fewer than 20 examples in a set.
     """
+    if min(len(real), len(samples)) < 20:
+        raise ValueError(f'a two-sample test of {len(real)} and {len(samples)} examples; 20 needed')
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -45,8 +53,12 @@ def two_sample_test(real: np.ndarray, samples: np.ndarray, seed: int = 0) -> tup
     fold = np.tile(np.arange(size) % 2, 2)
     right = np.empty(2 * size)
     for test in (0, 1):
-        network = MLPClassifier((64,), alpha=1e-2, early_stopping=True, random_state=seed)
+        # Weight decay holds a network to what it can learn of few examples; stopping early by a
+        # tenth of them, as is common, stopped at the start.
+        network = MLPClassifier((64,), alpha=1.0, max_iter=100, random_state=seed)
         classifier = make_pipeline(StandardScaler(), network)
-        classifier.fit(x[fold != test], y[fold != test])
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', ConvergenceWarning)  # 100 epochs are the method
+            classifier.fit(x[fold != test], y[fold != test])
         right[fold == test] = classifier.predict(x[fold == test]) == y[fold == test]
     return float(right.mean()), float(right.std(ddof=1) / np.sqrt(len(right)))

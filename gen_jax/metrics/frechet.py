@@ -79,6 +79,8 @@ def frechet_with_error(
     taken as given; moments merge, so each of its distances costs one decomposition.
     """
     groups = min(num_groups, len(features) // 2)
+    if groups < 2:
+        raise ValueError(f'a distance with an error of {len(features)} examples; it needs 4')
     parts = [moments(part) for part in np.array_split(features, groups)]
     value = frechet_distance(merge(parts), reference)
     without = [

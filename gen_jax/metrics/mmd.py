@@ -3,7 +3,8 @@
     (1) MMD^2 = 1/(m(m-1)) sum_{i != j} k(x_i, x_j) + 1/(n(n-1)) sum_{i != j} k(y_i, y_j)
                 - 2/(mn) sum_{i, j} k(x_i, y_j)                     unbiased, and at times below 0
     (2) KID: k(x, y) = (x . y / D + 1)^3                               (Binkowski et al. 2018)
-    (3) Gaussian: k(x, y) = exp(-|x - y|^2 / (2 h^2)), h the median distance between the samples
+    (3) Gaussian: k(x, y) = exp(-|x - y|^2 / (2 h^2)), h the median distance within the second
+        sample, which is the real one: so all models are measured with one kernel
 
 Both are computed on all pairs. The published KID averages (1) over random subsets, which has the
 same expectation and a larger variance. The standard error is the jackknife's: leaving out x_i
@@ -52,8 +53,8 @@ def kid(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 def gaussian_mmd(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Equation (1) with the kernel (3), and its standard error."""
-    few = (np.asarray(a[:: max(1, len(a) // 1000)], np.float64) for a in (x, y))
-    width = np.median(distances(*few))
+    few = np.asarray(y[:: max(1, len(y) // 1000)], np.float64)
+    width = np.median(distances(few, few)[np.triu_indices(len(few), 1)])
     return mmd(x, y, lambda a, b: np.exp(-0.5 * (distances(a, b) / width) ** 2))
 
 

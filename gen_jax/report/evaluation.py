@@ -148,7 +148,7 @@ def _numbers(records: Mapping[str, Mapping]) -> str:
     body = '\n'.join(_record(name, record, shared) for name, record in records.items())
     return (
         '<section><h2>Numbers</h2>\n<p class="soft">The standard error is about how far chance '
-        'alone moves a value; the interval holds the true one 95 times in 100; n is how many '
+        'alone moves a value, and the interval is 1.96 of it to either side; n is how many '
         f'examples were used. Open a row for all that is known of it.</p>\n{common}\n'
         f'<div class="head" aria-hidden="true">{head}</div>\n{body}</section>'
     )
@@ -250,8 +250,8 @@ def _curves(rows: Sequence[Mapping]) -> str:
         )
     return (
         '<section><h2>Training</h2>\n<p class="soft">Each value against the step of training, the '
-        'last one at the top right. Names that begin with eval/ were measured on data that was not '
-        'trained on. Where values are many, the strong line is the median of their neighbors.</p>\n'
+        'last one at the top right. Names that begin with eval/ are of evaluations, with the averaged '
+        'weights. Where values are many, the strong line is the median of their neighbors.</p>\n'
         + '\n'.join(parts)
         + '</section>'
     )

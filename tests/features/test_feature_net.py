@@ -1,10 +1,12 @@
 """Our own feature nets: exported, read back, and named for their weights."""
 
 import importlib
+import json
 
 import jax
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from gen_jax import parallel
@@ -64,10 +66,25 @@ def test_another_weight_is_another_extractor(exported):
     from gen_jax.features.feature_net import read as read_weights
 
     arrays, _ = read_weights(path)
-    assert hash_of(arrays) == feature_net(DIGITS, weights=str(path)).hash
     other = {**arrays, 'model/out/bias': arrays['model/out/bias'] + 1e-6}
     assert hash_of(other) != hash_of(arrays)
     assert hash_of(dict(reversed(arrays.items()))) == hash_of(arrays)
+
+
+def test_the_same_weights_in_another_network_are_another_extractor(exported, tmp_path):
+    _, _, path = exported
+    with safe_open(path, framework='numpy') as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        facts = json.loads(file.metadata()['gen_jax'])
+    facts['networks']['model']['num_groups'] = 4
+    other = tmp_path / 'other.safetensors'
+    save_file(arrays, other, metadata={'gen_jax': json.dumps(facts)})
+    hashes = {feature_net(DIGITS, weights=str(file)).hash for file in (path, other)}
+    assert len(hashes) == 2
+    for broken in ({**facts, 'networks': {}}, {'method': 'x'}, [1]):
+        save_file(arrays, other, metadata={'gen_jax': json.dumps(broken)})
+        with pytest.raises(InputError, match='weights'):
+            feature_net(DIGITS, weights=str(other))
 
 
 def test_files_that_do_not_fit_are_refused(exported, tmp_path):

@@ -23,8 +23,10 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / 'cache'
 
 
-def found(extractor, embed=None, split='train', num=50, dequantize=False):
+def found(extractor, embed=None, split='train', num=50, dequantize=False, fingerprint=None):
     dataset = images.load(dequantize=dequantize)
+    if fingerprint is not None:
+        dataset = dataset._replace(fingerprint=fingerprint)
     embed = embed or make_embedder(extractor, parallel.lay_out(), 20)
     return references(dataset, split, num, images.decode, extractor, embed)
 
@@ -52,14 +54,40 @@ def test_features_are_computed_once(cache):
     for change in ({'split': 'evaluation'}, {'num': 51}):
         with pytest.raises(AssertionError, match='again'):
             found(extractor_of(2.0, 'a'), embed=never, **change)
+    for other in (
+        extractor_of(2.0, 'b'),
+        extractor_of(2.0, 'a')._replace(preprocessing='another'),
+        extractor_of(2.0, 'a')._replace(hash='another'),
+    ):
+        with pytest.raises(AssertionError, match='again'):
+            found(other, embed=never)
     with pytest.raises(AssertionError, match='again'):
-        found(extractor_of(2.0, 'b'), embed=never)
+        found(extractor_of(2.0, 'a'), embed=never, fingerprint='another')
+
+
+def test_a_long_computation_goes_on_where_it_was_cut_short(cache, monkeypatch):
+    monkeypatch.setattr('gen_jax.features.references._KEPT', 20)
+    embed = make_embedder(extractor_of(2.0, 'a'), parallel.lay_out(), 20)
+    seen = []
+
+    def cut_short(examples):
+        seen.append(len(examples))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return embed(examples)
+
+    with pytest.raises(KeyboardInterrupt):
+        found(extractor_of(2.0, 'a'), embed=cut_short)
+    whole = found(extractor_of(2.0, 'a'), embed=cut_short)
+    assert seen == [20, 20, 10, 10]
+    np.testing.assert_allclose(whole.features, 2.0 * whole.examples.reshape(50, -1))
 
 
 def test_a_damaged_file_is_computed_anew_and_a_read_only_folder_is_no_error(cache, monkeypatch):
     first = found(extractor_of(2.0, 'a'))
     (path,) = cache.iterdir()
-    path.write_bytes(path.read_bytes()[:100])
-    np.testing.assert_array_equal(found(extractor_of(2.0, 'a')).features, first.features)
+    for damaged in (path.read_bytes()[:100], b''):
+        path.write_bytes(damaged)
+        np.testing.assert_array_equal(found(extractor_of(2.0, 'a')).features, first.features)
     monkeypatch.setenv('GEN_JAX_CACHE', '/proc/none')
     np.testing.assert_array_equal(found(extractor_of(2.0, 'a')).features, first.features)

@@ -31,6 +31,18 @@ def test_two_halves_of_one_sample_cannot_be_told_apart():
     assert inside >= 8
 
 
+def test_few_examples_are_told_apart_where_anything_could():
+    """Sixty examples three deviations apart in each of four dimensions, and two spreads."""
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        first, second = rng.normal(size=(60, 4)), rng.normal(3, size=(60, 4))
+        assert two_sample_test(first, second, seed)[0] > 0.98
+        first, second = rng.normal(size=(300, 8)), rng.normal(scale=1.5, size=(300, 8))
+        assert two_sample_test(first, second, seed)[0] > 0.58
+    with pytest.raises(ValueError, match='20 needed'):
+        two_sample_test(first[:19], second)
+
+
 def test_other_laws_are_told_apart_as_well_as_can_be():
     """Unit Gaussians 2 apart: the best test is right with probability Phi(1) = 0.841."""
     rng = np.random.default_rng(0)

@@ -80,3 +80,8 @@ def test_what_cannot_be_compared_is_refused():
         frechet_distance(moments(np.ones((5, 3))), moments(np.ones((5, 4))))
     with pytest.raises(ValueError, match='at least two'):
         frechet_distance(moments(np.ones((1, 3))), moments(np.ones((5, 3))))
+
+
+def test_an_error_needs_four_examples():
+    with pytest.raises(ValueError, match='it needs 4'):
+        frechet_with_error(np.eye(3), moments(np.eye(5)))

@@ -50,6 +50,18 @@ def test_gaussian_mmd_is_about_zero_for_one_law_and_grows_with_the_shift():
     assert far[0] > near[0] > 4 * near[1]
 
 
+def test_gaussian_mmd_has_one_kernel_for_all_that_is_compared_with_one_sample():
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(400, 2))
+    width = np.median(np.sqrt(((real[:, None] - real) ** 2).sum(-1))[np.triu_indices(400, 1)])
+    for scale in (1, 8):
+        x = scale * rng.normal(size=(300, 2))
+        expected = mmd(
+            x, real, lambda a, b: np.exp(-((a[:, None] - b) ** 2).sum(-1) / (2 * width**2))
+        )
+        assert gaussian_mmd(x, real) == pytest.approx(expected, rel=1e-6)
+
+
 def test_too_few_are_refused():
     with pytest.raises(ValueError, match='at least 3'):
         mmd(np.ones((2, 1)), np.ones((5, 1)), lambda a, b: a @ b.T)
