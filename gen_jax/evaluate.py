@@ -75,22 +75,28 @@ def evaluate(config, workdir: Path, *, checkpoint: str = 'latest') -> dict[str, 
     records = {name: {**found, **common} for name, found in records.items()}
     if jax.process_index() == 0:
         write_json(workdir / 'evaluation.json', records)
-        pictures = [] if scored is None else _draw(scored.sets, modality(config), workdir)
-        write_report(
-            workdir / 'report.html',
-            name=workdir.absolute().name,
-            records=finite(records),
-            rows=read_rows(workdir / 'metrics.jsonl'),
-            config=workdirs.config_values(config),
-            facts=workdirs.facts(workdir),
-            pictures=pictures,
-        )
         for name, found in records.items():
             spread = '' if found['stderr'] is None else f' +- {found["stderr"]:.2g}'
             about = f'(n = {found["n"]}; {found["estimator"].split(" (")[0]})'
             warning = '  <- nearer to training examples than unseen data' * found.get('flagged', 0)
             print(f'{name} = {found["value"]:.5g}{spread} {about}{warning}')
+        _report(config, workdir, records, scored)
     return records
+
+
+def _report(config, workdir: Path, records: dict[str, dict], scored: Scored | None) -> None:
+    pictures = [] if scored is None else _draw(scored.sets, modality(config), workdir)
+    path = workdir / 'report.html'
+    write_report(
+        path,
+        name=workdir.absolute().name,
+        records=finite(records),
+        rows=read_rows(workdir / 'metrics.jsonl'),
+        config=workdirs.config_values(config),
+        facts=workdirs.facts(workdir),
+        pictures=pictures,
+    )
+    print(path)
 
 
 def _draw(sets: Sets, data: ModuleType, workdir: Path) -> list[tuple[str, str, Path]]:
@@ -100,7 +106,8 @@ def _draw(sets: Sets, data: ModuleType, workdir: Path) -> list[tuple[str, str, P
     samples, train = sets.samples, sets.train
     path = data.write(samples.examples[:_SHOWN], workdir / 'samples' / 'evaluation')
     drawn = [('Samples', 'The first that were drawn for the numbers above, not chosen.', path)]
-    if samples.examples.ndim > 2 and train.num >= _ROW:  # points have no picture of their own
+    # Points have no picture of their own.
+    if samples.examples.ndim > 2 and train is not None and train.num >= _ROW:
         some = np.linspace(0, samples.num - 1, min(_ROW, samples.num)).round().astype(int)
         _, near = nearest(samples.features[some], train.features, _ROW - 1)
         rows = [[samples.examples[i], *train.examples[n]] for i, n in zip(some, near, strict=True)]

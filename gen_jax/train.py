@@ -62,12 +62,7 @@ def train(config, workdir: Path) -> TrainState:
         first = int(state.step)
         batches = _batches(dataset, config, first)
         rows = [row for row in read_rows(workdir / 'metrics.jsonl') if row['step'] <= first]
-
-        def best(step: int) -> int | None:
-            """Of what is saved, and of this step, which could be."""
-            return best_step(rows, every.best_by, {*checkpoints.steps(), step})
-
-        checkpoints.keep_best(best(first))
+        checkpoints.keep_best(best_step(rows, every.best_by, checkpoints.steps()))
 
         # Compile: happens at the first call.
         advance = compile_step(run, config)
@@ -91,13 +86,15 @@ def train(config, workdir: Path) -> TrainState:
                 if due(every.evaluate_every) or due(every.score_every):
                     with report.pause():
                         rows.append(report.evaluation(step, evaluate(due, state, dataset)))
-                    is_best = best(step) == step
+                    could_be = {*checkpoints.steps(), step}
+                    is_best = best_step(rows, every.best_by, could_be) == step
+                    if is_best:
+                        checkpoints.keep_best(step)
                 if due(every.sample_every):
                     with report.pause():
                         preview(step, state)
                 if due(every.checkpoint_every) or is_best:
                     report.flush()  # a checkpoint vouches for the rows up to its step
-                    checkpoints.keep_best(best(step))
                     checkpoints.save(step, state)
 
         # Finish: the blocks write the last row and wait for the last checkpoint.

@@ -250,7 +250,7 @@ def _curves(rows: Sequence[Mapping]) -> str:
         )
     return (
         '<section><h2>Training</h2>\n<p class="soft">Each value against the step of training, the '
-        'last one at the top right. Names that begin with eval/ are of evaluations, with the averaged '
+        'last one at the top right. Names that begin with eval/ are of evaluations, with averaged '
         'weights. Where values are many, the strong line is the median of their neighbors.</p>\n'
         + '\n'.join(parts)
         + '</section>'
