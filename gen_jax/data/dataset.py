@@ -12,6 +12,7 @@ row, so any number of processes sees the same examples, with the same augmentati
 `transform(raw, bits)` gets its randomness as data: `bits` is uint64 `[B]`, 64 random bits for each
 row, which depend on the seed, the step and the row of the global batch alone. One bit is a coin
 (`bits & 1`), a remainder picks a crop, and `np.random.Philox(key=int(bits[i]))` starts a generator.
+Bits of zero leave an example as it is, up to noise that `decode` takes off again.
 """
 
 import functools
