@@ -25,7 +25,7 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; runs/<config name> by default.')
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 NUM = flags.DEFINE_integer('num', None, 'sample: how many; sample.num of the config by default.')
-SEED = flags.DEFINE_integer('seed', 0, 'sample: seed of the draw.')
+SEED = flags.DEFINE_integer('seed', None, 'sample, evaluate: seed of the samples.')
 OUT = flags.DEFINE_string(
     'out', None, 'sample, export: file to write; one in the workdir by default.'
 )
@@ -39,7 +39,7 @@ WORKDIRS = flags.DEFINE_list('workdirs', None, 'compare: evaluated runs, with co
 # The flags that belong to some modes only.
 FLAGS_OF = {
     'sample': ('num', 'seed', 'out', 'label', 'steps', 'checkpoint'),
-    'evaluate': ('checkpoint',),
+    'evaluate': ('checkpoint', 'seed'),
     'export': ('checkpoint', 'out'),
     'compare': ('workdirs',),
 }
@@ -49,6 +49,8 @@ def main(argv: list[str]) -> None:
     """Runs one mode."""
     if len(argv) > 1:
         raise InputError(f'{argv[1]!r} is no flag; did you mean --{argv[1].lstrip("-")}?')
+    if SEED.value is not None and not 0 <= SEED.value < 2**31:
+        raise InputError(f'--seed: {SEED.value} must be from 0 to 2147483647')
     mine = FLAGS_OF.get(MODE.value, ())
     for name in sorted({name for names in FLAGS_OF.values() for name in names} - {*mine}):
         if flags.FLAGS[name].present:

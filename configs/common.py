@@ -42,7 +42,7 @@ def get_base() -> ml_collections.ConfigDict:
     config.evaluate.batch_size = 128
     config.evaluate.num_batches = placeholder(int)  # None: the whole split
     config.evaluate.options = ml_collections.ConfigDict()  # of --mode=evaluate, for the method
-    config.evaluate.scores = scores(section(name='identity.identity'))
+    config.evaluate.scores = scores(features('identity.identity'))
 
     config.sample = ml_collections.ConfigDict()
     config.sample.num = 64
@@ -101,26 +101,27 @@ def scores(features: ml_collections.ConfigDict, *metrics: str) -> ml_collections
     )
 
 
+def features(name: str, weights: str | None = None) -> ml_collections.ConfigDict:
+    """What samples are looked at with; None for what an extractor does not need."""
+    found = section(name=name, weights=placeholder(str), width=placeholder(int))
+    found.weights = weights
+    return found
+
+
 def score_points(config: ml_collections.ConfigDict) -> None:
     """Scores on the numbers themselves."""
-    features = section(name='identity.identity')
-    config.evaluate.scores = scores(features, 'SW', 'MMD', 'PRDC', 'C2ST', 'memorization')
+    looks = features('identity.identity')
+    config.evaluate.scores = scores(looks, 'SW', 'MMD', 'PRDC', 'C2ST', 'memorization')
 
 
 def score_images(config: ml_collections.ConfigDict, weights: str) -> None:
     """Scores on the features of a net trained here: 'digits', or a file of --mode=export."""
-    features = section(name='feature_net.feature_net', weights=weights)
-    config.evaluate.scores = scores(features, *_OF_IMAGES)
+    config.evaluate.scores = scores(features('feature_net.feature_net', weights), *_OF_IMAGES)
 
 
 def score_by_inception(config: ml_collections.ConfigDict) -> None:
     """Scores on Inception's features, whose weights are not ours to ship."""
-    features = section(
-        name='inception.inception',
-        weights=placeholder(str),  # a file of the user's; see docs/evaluation.md
-        width=placeholder(int),  # 64, 192, 768 or 2048; None: as many as the file has
-    )
-    config.evaluate.scores = scores(features, *_OF_IMAGES)
+    config.evaluate.scores = scores(features('inception.inception'), *_OF_IMAGES)
 
 
 def ddpm() -> ml_collections.ConfigDict:

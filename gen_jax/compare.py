@@ -33,9 +33,11 @@ def compare(workdirs: Sequence[Path]) -> dict[str, list[dict]]:
     """
     if len(workdirs) < 2:
         raise InputError('--workdirs: give two or more evaluated runs, --workdirs=runs/A,runs/B')
+    if len({workdir.resolve() for workdir in workdirs}) < len(workdirs):
+        raise InputError('--workdirs: the same run is given twice')
     runs = [by_metric(workdir) for workdir in workdirs]
     names = dict.fromkeys(metric for run in runs for metric in run)
-    rows, refused, missing = {}, [], []
+    rows, refused, missing = {}, {}, []
     for name in names:
         without = [str(w) for w, run in zip(workdirs, runs, strict=True) if name not in run]
         if without:
@@ -44,7 +46,7 @@ def compare(workdirs: Sequence[Path]) -> dict[str, list[dict]]:
         records = [run[name] for run in runs]
         reasons = reasons_against(workdirs, records)
         if reasons:
-            refused.append(f'{name}: {"; ".join(reasons)}')
+            refused.setdefault('; '.join(reasons), []).append(name)
         else:
             rows[name] = records
     if rows:
@@ -52,7 +54,8 @@ def compare(workdirs: Sequence[Path]) -> dict[str, list[dict]]:
     for line in missing:
         print(f'left out: {line}')
     if refused:
-        raise InputError('not comparable: ' + ' | '.join(refused))
+        lines = (f'{", ".join(names)}: {reason}' for reason, names in refused.items())
+        raise InputError('not comparable: ' + ' | '.join(lines))
     if not rows:
         raise InputError('--workdirs: these evaluations have no metric in common')
     return rows
@@ -89,7 +92,7 @@ def reasons_against(workdirs: Sequence[Path], records: Sequence[Mapping]) -> lis
 
 def _show(workdirs: Sequence[Path], rows: Mapping[str, Sequence[Mapping]]) -> None:
     table = Table(
-        caption='value +- standard error; * the best; '
+        caption='value +- standard error; * better by two errors of the difference; '
         'difference from the first run, with the error of independent numbers'
     )
     table.add_column('')
@@ -123,8 +126,15 @@ def _first(rows: Mapping[str, Sequence[Mapping]], number: int, field: str):
 
 
 def _best(records: Sequence[Mapping]) -> int | None:
+    """The position of the best one, if it is better than each other by two errors."""
     costs = [np.inf if r['value'] is None else cost(r['metric'], r['value']) for r in records]
-    return int(np.argmin(costs)) if np.isfinite(costs).any() and len(set(costs)) > 1 else None
+    best, errors = int(np.argmin(costs)), [r['stderr'] or 0.0 for r in records]
+    ahead = (
+        costs[i] - costs[best] > 2 * np.hypot(errors[i], errors[best])
+        for i in range(len(records))
+        if i != best
+    )
+    return best if all(ahead) else None
 
 
 def _with_error(value: float | None, error: float | None) -> str:

@@ -1,6 +1,7 @@
 """`--mode=evaluate`: held-out numbers of a trained model, each with what it is."""
 
 import functools
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,7 +29,9 @@ _SHOWN = 100  # samples in the report
 _ROW = 8  # rows of nearest examples there, and pictures in each: as many, for a square grid
 
 
-def evaluate(config, workdir: Path, *, checkpoint: str = 'latest') -> dict[str, dict]:
+def evaluate(
+    config, workdir: Path, *, checkpoint: str = 'latest', seed: int | None = None
+) -> dict[str, dict]:
     """Evaluates a checkpoint of `workdir`; writes `evaluation.json` and `report.html`.
 
     What the method itself says of held-out data comes first, over the whole evaluation split or the
@@ -39,6 +42,7 @@ def evaluate(config, workdir: Path, *, checkpoint: str = 'latest') -> dict[str, 
       config: the run's config.
       workdir: the run's folder.
       checkpoint: 'latest', 'best' or a step.
+      seed: of the samples that are scored; None for the config's.
 
     Returns:
       `{name: record}`; see `passport.py`.
@@ -50,14 +54,14 @@ def evaluate(config, workdir: Path, *, checkpoint: str = 'latest') -> dict[str, 
     run = assemble(config)
     options = config.evaluate.options.to_dict()
     measure = make_evaluation(run, config, options)
-    score = scores_of(run, config)
+    score = scores_of(run, config, seed)
     choose = functools.partial(chosen_step, workdir, checkpoint, config.train.best_by)
     state = restore_for_use(run.template, workdir, choose)
     dataset = load_data(config)
+    print(f'evaluating step {int(state.step)}', file=sys.stderr)
     common = {
         'step': int(state.step),
         'ema_decay': config.ema.decay,
-        'seed': config.seed,
         'data_fingerprint': dataset.fingerprint,
         'commit': workdirs.commit(),
         'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
@@ -66,7 +70,7 @@ def evaluate(config, workdir: Path, *, checkpoint: str = 'latest') -> dict[str, 
     columns = measure(state, dataset.evaluation, show_progress=True)
     exact, estimators = known_density(columns, dataset)
     results = summarize({**columns, **exact}, {**run.method.estimators, **estimators})
-    own = {'split': 'evaluation', 'options': options}
+    own = {'split': 'evaluation', 'options': options, 'seed': config.seed}
     own['seconds'] = round(time.perf_counter() - started, 3)
     records = {name: record(**result, metric=name, **own) for name, result in results.items()}
     scored = None if score is None else score(state, dataset, show_progress=True)
@@ -79,7 +83,10 @@ def evaluate(config, workdir: Path, *, checkpoint: str = 'latest') -> dict[str, 
             spread = '' if found['stderr'] is None else f' +- {found["stderr"]:.2g}'
             about = f'(n = {found["n"]}; {found["estimator"].split(" (")[0]})'
             warning = '  <- nearer to training examples than unseen data' * found.get('flagged', 0)
-            print(f'{name} = {found["value"]:.5g}{spread} {about}{warning}')
+            value = 'none' if found['value'] is None else f'{found["value"]:.5g}'
+            print(f'{name} = {value}{spread} {about}{warning}')
+        if score is None:
+            print('no samples were scored; --config.evaluate.scores.num says how many to draw')
         _report(config, workdir, records, scored)
     return records
 
@@ -121,7 +128,7 @@ def _draw(sets: Sets, data: ModuleType, workdir: Path) -> list[tuple[str, str, P
     return drawn
 
 
-def scores_of(run: Run, config) -> Callable[..., Scored] | None:
+def scores_of(run: Run, config, seed: int | None = None) -> Callable[..., Scored] | None:
     """The scores that the config asks of `--mode=evaluate`; None where it asks none.
 
     Raises:
@@ -130,7 +137,7 @@ def scores_of(run: Run, config) -> Callable[..., Scored] | None:
     section = config.evaluate.scores
     if section.num is None:
         return None
-    return make_scores(run, config, metrics=section.metrics, num=section.num)
+    return make_scores(run, config, metrics=section.metrics, num=section.num, seed=seed)
 
 
 def make_evaluation(

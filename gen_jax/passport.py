@@ -8,6 +8,8 @@ what is compared.
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from gen_jax.selection import better
 
 # Two values of one metric compare only where all of these are equal.
@@ -22,6 +24,8 @@ MUST_BE_EQUAL = (
     'data_fingerprint',
 )
 _NORMAL_95 = 1.959964
+_SHARES = ('precision', 'recall', 'coverage', 'C2ST', 'accuracy', 'exact_copies')
+_DISTANCES = ('FD', 'SW')
 
 
 def record(
@@ -37,17 +41,35 @@ def record(
       metric: what is measured, without the features that it is measured on: 'FD', 'bits_per_dim'.
       **passport: everything else that it depends on.
     """
-    spread = None if stderr is None else _NORMAL_95 * stderr
     return {
         'value': float(value),
         'stderr': None if stderr is None else float(stderr),
-        'interval': None if spread is None else [float(value - spread), float(value + spread)],
+        'interval': None if stderr is None else interval(metric, value, stderr, n),
         'n': n,
         'estimator': estimator,
         'metric': metric,
         'better': better(metric),
         **passport,
     }
+
+
+def interval(metric: str, value: float, stderr: float, n: int) -> list[float]:
+    """95 %: 1.96 errors to either side, Wilson's for a share, and never below a distance of 0."""
+    if metric in _SHARES:
+        # As many examples as would have this error; n where none, or all, were counted.
+        count = value * (1 - value) / stderr**2 if stderr > 0 and 0 < value < 1 else n
+        z = _NORMAL_95**2 / count
+        middle = (value + z / 2) / (1 + z)
+        spread = np.sqrt(z * value * (1 - value) + z * z / 4) / (1 + z)
+        return [float(middle - spread), float(middle + spread)]
+    low = value - _NORMAL_95 * stderr
+    return [float(max(low, 0.0) if metric in _DISTANCES else low), float(value + value - low)]
+
+
+def absent(metric: str, n: int, reason: str) -> dict:
+    """The entry of a number that could not be measured."""
+    nothing = dict.fromkeys(('value', 'stderr', 'interval'))
+    return {**nothing, 'n': n, 'estimator': reason, 'metric': metric, 'better': better(metric)}
 
 
 def differences(first: Mapping, second: Mapping) -> list[str]:

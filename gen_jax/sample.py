@@ -26,7 +26,7 @@ def sample(
     workdir: Path,
     *,
     num: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     out: str | None = None,
     label: int | None = None,
     steps: int | None = None,
@@ -38,7 +38,7 @@ def sample(
       config: the run's config; `sample.options` go to the method.
       workdir: the run's folder.
       num: how many; None for `sample.num`.
-      seed: of the draw.
+      seed: of the draw; None for 0.
       out: a file, `.npz` (array `x`, and `label` where there is one) or the artifact's own kind
         (`.png` for images); None writes both under the workdir's `samples/`.
       label: the class of all samples, for a class-conditional model; None takes them in turn.
@@ -54,8 +54,7 @@ def sample(
     num = config.sample.num if num is None else num
     if num < 1:
         raise InputError(f'--num: {num} must be at least 1')
-    if not 0 <= seed < 2**31:
-        raise InputError(f'--seed: {seed} must be from 0 to 2147483647')
+    seed = 0 if seed is None else seed
     if out is None:
         workdirs.check(workdir, config)
     else:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from gen_jax.features.extractor import Embedded, Extractor
 from gen_jax.metrics import classifier, frechet, mmd, precision_recall, sliced_wasserstein
 from gen_jax.metrics.memorization import exact_copies, memorization
-from gen_jax.passport import record
+from gen_jax.passport import absent, record
 
 
 class Sets(NamedTuple):
@@ -100,14 +100,14 @@ def _c2st(sets: Sets) -> Iterator[Score]:
 
 
 def _memorization(sets: Sets) -> Iterator[Score]:
+    value = exact_copies(sets.known, sets.samples.examples)
+    yield Score('exact_copies', *value, against=(), on_features=False)
     found = memorization(*(s.features for s in (sets.train, sets.samples, sets.held_out)))
     size = min(sets.samples.num, sets.held_out.num)
     facts = {'flagged': found.flagged, 'p_value': found.p_value}
     against = ('train', 'held_out')
     yield Score('nearer', found.nearer, found.nearer_error, against, size, facts=facts)
     yield Score('copied', found.copied, found.copied_error, against, size, facts=facts)
-    value = exact_copies(sets.known, sets.samples.examples)
-    yield Score('exact_copies', *value, against=(), on_features=False)
 
 
 METRICS: dict[str, Callable[[Sets], Iterator[Score]]] = {
@@ -160,12 +160,15 @@ def measure(
     features = {field: getattr(extractor, field) for field in ('frechet', 'hash', 'preprocessing')}
     records = {}
     for metric in metrics:
-        started = time.perf_counter()
+        started, found = time.perf_counter(), []
         try:
-            found = list(METRICS[metric](sets))
+            for score in METRICS[metric](sets):
+                found.append(score)
         except ValueError as error:
-            print(f'warning: {metric} left out: {str(error).splitlines()[0]}', file=sys.stderr)
-            continue
+            reason = f'left out: {str(error).splitlines()[0]}'
+            print(f'warning: {metric} {reason}', file=sys.stderr)
+            records[metric + extractor.suffix] = absent(metric, sets.samples.num, reason)
+        real = _of_held_out(metric, sets, reference)
         for score in found:
             look, suffix = (features, extractor.suffix) if score.on_features else (None, '')
             name = extractor.frechet if score.metric == 'FD' else score.metric + suffix
@@ -173,13 +176,34 @@ def measure(
                 score.value,
                 score.stderr,
                 sets.samples.num if score.n is None else score.n,
-                ESTIMATORS.get(score.metric, 'estimate (depends on both sample sizes)'),
+                _estimator(score.metric, sets),
                 score.metric,
                 extractor=look,
                 reference={splits[s]: getattr(sets, s).num for s in score.against},
                 settings=score.settings or {},
                 seconds=round(time.perf_counter() - started, 3),
+                **({'held_out': real[score.metric]} if score.metric in real else {}),
                 **passport,
                 **(score.facts or {}),
             )
     return records
+
+
+def _estimator(metric: str, sets: Sets) -> str:
+    known = ESTIMATORS.get(metric, 'estimate (depends on both sample sizes)')
+    width = sets.samples.features.shape[1]
+    if metric == 'FD' and sets.samples.num <= width:
+        return f'{known}; mostly bias, since n is not above the {width} features'
+    return known
+
+
+def _of_held_out(metric: str, sets: Sets, reference: str) -> dict[str, dict]:
+    """What held-out examples get in the place of samples: the yardstick, where there is one."""
+    if metric in ('C2ST', 'memorization') or sets.held_out is None or reference != 'train':
+        return {}
+    try:
+        found = list(METRICS[metric](sets._replace(samples=sets.held_out)))
+    except ValueError:  # the samples have said what is wrong, or there are too few held out
+        return {}
+    num = sets.held_out.num
+    return {s.metric: {'value': s.value, 'stderr': s.stderr, 'n': num} for s in found}

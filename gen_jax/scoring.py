@@ -41,6 +41,7 @@ def make_scores(
     metrics: tuple[str, ...],
     num: int,
     limit: float | None = None,
+    seed: int | None = None,
     in_training: bool = False,
 ) -> Callable[..., Scored | None]:
     """A function `(state, dataset) -> Scored` that draws `num` samples and measures them.
@@ -54,6 +55,7 @@ def make_scores(
       metrics: of `METRICS`.
       num: of samples.
       limit: in seconds, or None.
+      seed: of the samples; None for the config's.
       in_training: draws from keys of its own, so that a step that was chosen for its scores is not
         evaluated on the same samples.
 
@@ -67,11 +69,11 @@ def make_scores(
     batch_size = min(config.sample.batch_size, num)
     draw, decode = make_sampler(run, batch_size, options), modality(config).decode
     purpose = 'scores_in_training' if in_training else 'scores'
+    seed = config.seed if seed is None else seed
     kept = {}  # what does not change from one call to the next
 
     def prepare(dataset: Dataset) -> None:
-        seed = (config.seed, keys.PURPOSES.index(purpose))
-        kept['labels'] = _labels(run, dataset, num, seed)
+        kept['labels'] = _labels(run, dataset, num, (seed, keys.PURPOSES.index(purpose)))
         for split in splits_for(metrics, section.reference):
             given = (dataset, split, section.num_references, decode, extractor, embed)
             kept[split] = references(*given)
@@ -82,13 +84,14 @@ def make_scores(
     def score(state: TrainState, dataset: Dataset, show_progress: bool = False) -> Scored | None:
         if not kept:
             prepare(dataset)
-        key, started = keys.stream(config.seed, purpose), time.perf_counter()
+        key, started = keys.stream(seed, purpose), time.perf_counter()
         drawn = draw(state, key, num, kept['labels'], show_progress=show_progress, limit=limit)
         if drawn is None:
             return _left_out(f'drawing {num} samples would take more than {limit:g} s')
         if not np.isfinite(drawn).all():
             return _left_out('samples are not finite')
         passport = {
+            'seed': seed,
             'sampler': options,
             'nfe': run.method.nfe(**options),
             'labels': 'none' if kept['labels'] is None else 'drawn from the training split',
@@ -112,6 +115,7 @@ def extractor_of(section, spec: DataSpec) -> Extractor:
     """
     field = 'evaluate.scores.features'
     make, options = build.named('features', section.to_dict(), field)
+    options = {name: value for name, value in options.items() if value is not None}
     build.check_keywords(make, options, field, hidden=('spec',))
     with in_section(field):
         return make(spec, **options)
@@ -120,7 +124,9 @@ def extractor_of(section, spec: DataSpec) -> Extractor:
 def _check(section, metrics: tuple[str, ...], field: str) -> None:
     for name in metrics or ('',):
         if name not in METRICS:
-            raise InputError(f'{field}: no {name!r}; choose from {", ".join(METRICS)}')
+            raise InputError(
+                f"{field}: no {name!r}; choose from {', '.join(METRICS)}, as \"('FD', 'KID')\""
+            )
     if section.reference not in ('train', 'evaluation'):
         raise InputError(
             f"evaluate.scores.reference: {section.reference!r} is neither 'train' nor 'evaluation'"

@@ -29,7 +29,7 @@ def test_like_numbers_stand_side_by_side(tmp_path, capsys):
     rows = compare(runs)
     assert [r['value'] for r in rows['FD']] == [3.0, 2.5]
     shown = capsys.readouterr().out
-    assert '-0.5 +- 0.14' in shown and '2.5 +- 0.1 *' in shown
+    assert '-0.5 +- 0.14' in shown and '2.5 +- 0.1 *' in shown and '3.1 +- 0.02 *' not in shown
     assert any('step' in line and '100' in line and '200' in line for line in shown.splitlines())
 
 
@@ -61,6 +61,8 @@ def test_what_cannot_be_compared_says_why(tmp_path):
     one = evaluated(tmp_path / 'A')
     with pytest.raises(InputError, match='two or more'):
         compare([one])
+    with pytest.raises(InputError, match='given twice'):
+        compare([one, tmp_path / 'B' / '..' / 'A'])
     (tmp_path / 'empty').mkdir()
     with pytest.raises(InputError, match='evaluate it first'):
         compare([one, tmp_path / 'empty'])
@@ -75,4 +77,5 @@ def test_through_the_door(launch, tmp_path):
     done = launch('--mode=compare', f'--workdirs={a},{b}')
     assert done.returncode == 2 and 'bits_per_dim' in done.stdout
     assert done.stderr.startswith('error: not comparable: FD: n is 5000 and 10000')
-    assert launch('--mode=compare', f'--workdirs={a},{a}').returncode == 0
+    like = evaluated(tmp_path / 'C')
+    assert launch('--mode=compare', f'--workdirs={a},{like}').returncode == 0

@@ -95,7 +95,7 @@ def test_train_evaluate_sample_through_the_door(launch, tmp_path):
     assert bits['step'] == 3 and bits['options'] == {'bound_terms': 49, 'variance': 'large'}
     parts = results['rate_bits_per_dim']['value'] + results['distortion_bits_per_dim']['value']
     np.testing.assert_allclose(bits['value'], parts, rtol=1e-6)
-    assert 'bits_per_dim = ' in done.stdout
+    assert 'bits_per_dim = ' in done.stdout and 'evaluating step 3' in done.stderr
 
     # Scores of 40 samples, on the features of the net that ships with the package.
     distance = next(record for record in results.values() if record['metric'] == 'FD')

@@ -26,6 +26,21 @@ def test_a_record_has_the_interval_of_its_error():
     interval = fd()['interval']
     assert interval == pytest.approx([1 - 0.1959964, 1 + 0.1959964])
     assert fd(stderr=None)['interval'] is None
+    assert fd(value=0.01)['interval'] == pytest.approx([0, 0.01 + 0.1959964])  # no distance below 0
+
+
+def test_a_share_has_the_interval_of_wilson():
+    """By the textbook: 8 of 10 is 0.49 to 0.94, and 0 of 10 is 0 to 0.278."""
+    error = (0.8 * 0.2 / 10) ** 0.5
+    assert fd(metric='recall', value=0.8, stderr=error, n=99)['interval'] == pytest.approx(
+        [0.4902, 0.9433], abs=1e-4
+    )
+    assert fd(metric='recall', value=0.0, stderr=0.0, n=10)['interval'] == pytest.approx(
+        [0, 0.2775], abs=1e-4
+    )
+
+
+def test_records_know_where_better_lies():
     assert fd()['better'] == 'lower' and fd(metric='recall')['better'] == 'higher'
 
 

@@ -55,12 +55,28 @@ def test_what_cannot_be_measured_is_left_out_and_named(sets, capsys):
     rng = np.random.default_rng(0)
     few = sets._replace(samples=embedded(rng, 15, with_classes=False))
     records = measure(few, ('IS', 'memorization', 'KID'), LOOK, 'train', {})
-    assert list(records) == ['KID-x']
+    assert records.keys() == {'IS-x', 'exact_copies', 'memorization-x', 'KID-x'}
+    assert records['IS-x']['value'] is None and 'left out' in records['IS-x']['estimator']
+    assert records['exact_copies']['value'] == 0
     said = capsys.readouterr().err
     assert 'IS left out: these features come without' in said
     assert 'memorization left out: 15 samples' in said
     broken = sets._replace(samples=few.samples._replace(features=np.full((15, 4), np.nan)))
-    assert measure(broken, ('C2ST', 'FD'), LOOK, 'train', {}).keys() <= {'FD-x'}
+    assert measure(broken, ('C2ST',), LOOK, 'train', {})['C2ST-x']['value'] is None
+
+
+def test_held_out_examples_are_the_yardstick(sets):
+    record = measure(sets._replace(reference=sets.train), ('KID',), LOOK, 'train', {})['KID-x']
+    value, error = mmd.kid(sets.held_out.features, sets.train.features)
+    assert record['held_out'] == {'value': value, 'stderr': error, 'n': 200}
+    assert 'held_out' not in measure(sets, ('KID',), LOOK, 'evaluation', {})['KID-x']
+
+
+def test_a_distance_of_too_few_says_so(sets):
+    rng = np.random.default_rng(0)
+    few = sets._replace(samples=embedded(rng, 4))
+    assert 'mostly bias' in measure(few, ('FD',), LOOK, 'train', {})['FD-x']['estimator']
+    assert 'mostly bias' not in measure(sets, ('FD',), LOOK, 'train', {})['FD-x']['estimator']
 
 
 def test_each_metric_says_which_splits_it_looks_at():

@@ -148,7 +148,7 @@ def _numbers(records: Mapping[str, Mapping]) -> str:
     body = '\n'.join(_record(name, record, shared) for name, record in records.items())
     return (
         '<section><h2>Numbers</h2>\n<p class="soft">The standard error is about how far chance '
-        'alone moves a value, and the interval is 1.96 of it to either side; n is how many '
+        'alone moves a value, and the interval about 1.96 of it to either side; n is how many '
         f'examples were used. Open a row for all that is known of it.</p>\n{common}\n'
         f'<div class="head" aria-hidden="true">{head}</div>\n{body}</section>'
     )
@@ -169,6 +169,9 @@ def _record(name: str, record: Mapping, shared: Mapping) -> str:
         )
     ]
     meaning = _MEANING.get(record.get('metric') or name, '')
+    if real := record.get('held_out'):
+        got, spread, _ = _figures(real)
+        meaning += f' Held-out examples get {got} {spread} (n = {real["n"]:,}).'
     estimator = record.get('estimator')
     passport = {key: part for key, part in record.items() if key not in {*shared, *_IN_ROW}}
     return (
