@@ -51,6 +51,7 @@ def get_config(arg: str = ''):
     config.evaluate.batch_size = 1000
     config.evaluate.options = common.whole_bound()
     common.score_points(config)
+    config.evaluate.scores.num_references = 10_000
     config.evaluate.scores.num = 10_000
     config.sample.num = 2000
     config.sample.batch_size = 2000
