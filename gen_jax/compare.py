@@ -16,8 +16,9 @@ from gen_jax.errors import InputError
 from gen_jax.passport import differences
 from gen_jax.selection import cost
 
-# What may differ between runs, and is shown where it does.
+# What every record with a passport has.
 _NEEDED = {'metric', 'value', 'stderr', 'better', 'n', 'estimator'}
+# What may differ between runs, and is shown where it does.
 _MAY_DIFFER = ('step', 'ema_decay', 'sampler', 'nfe', 'seed', 'commit', 'device')
 
 
@@ -139,7 +140,7 @@ def _best(records: Sequence[Mapping]) -> int | None:
 
 def _with_error(value: float | None, error: float | None) -> str:
     if value is None:
-        return 'not finite'
+        return 'none'
     return f'{value:.5g}' if error is None else f'{value:.5g} +- {error:.2g}'
 
 

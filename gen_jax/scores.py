@@ -153,8 +153,8 @@ def measure(
 ) -> dict[str, dict]:
     """Records of the metrics named.
 
-    What cannot be measured, of too few examples or of samples that are no numbers, is left out, and
-    a line on stderr says why: a run of hours does not end for it.
+    What cannot be measured, of too few examples or of samples that are no numbers, has a record
+    without a value, and a line on stderr says why: a run of hours does not end for it.
     """
     splits = {'reference': reference, 'train': 'train', 'held_out': 'evaluation'}
     features = {field: getattr(extractor, field) for field in ('frechet', 'hash', 'preprocessing')}
@@ -167,26 +167,30 @@ def measure(
         except ValueError as error:
             reason = f'left out: {str(error).splitlines()[0]}'
             print(f'warning: {metric} {reason}', file=sys.stderr)
-            records[metric + extractor.suffix] = absent(metric, sets.samples.num, reason)
+            records[_name(metric, extractor)] = absent(metric, sets.samples.num, reason)
+        seconds = round(time.perf_counter() - started, 3)
         real = _of_held_out(metric, sets, reference)
         for score in found:
-            look, suffix = (features, extractor.suffix) if score.on_features else (None, '')
-            name = extractor.frechet if score.metric == 'FD' else score.metric + suffix
+            name = _name(score.metric, extractor) if score.on_features else score.metric
             records[name] = record(
                 score.value,
                 score.stderr,
                 sets.samples.num if score.n is None else score.n,
                 _estimator(score.metric, sets),
                 score.metric,
-                extractor=look,
+                extractor=features if score.on_features else None,
                 reference={splits[s]: getattr(sets, s).num for s in score.against},
                 settings=score.settings or {},
-                seconds=round(time.perf_counter() - started, 3),
+                seconds=seconds,
                 **({'held_out': real[score.metric]} if score.metric in real else {}),
                 **passport,
                 **(score.facts or {}),
             )
     return records
+
+
+def _name(metric: str, extractor: Extractor) -> str:
+    return extractor.frechet if metric == 'FD' else metric + extractor.suffix
 
 
 def _estimator(metric: str, sets: Sets) -> str:

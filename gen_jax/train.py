@@ -43,9 +43,6 @@ def train(config, workdir: Path) -> TrainState:
     parallel.check_batch_size(run.parallel, config.data.batch_size, 'data.batch_size')
     preview = None if every.sample_every is None else make_preview(run, config, workdir)
     evaluate = _make_evaluations(run, config)
-    # What --mode=evaluate will do, hours from now.
-    make_evaluation(run, config, config.evaluate.options.to_dict())
-    scores_of(run, config)
 
     # Data
     dataset = load_data(config)
@@ -109,8 +106,11 @@ def _make_evaluations(run: Run, config) -> Callable[..., dict[str, dict]]:
       InputError: as `make_evaluation` and `make_scores`, or a `train.best_by` that is not measured.
     """
     every = config.train
-    measure = make_evaluation(run, config)
-    score = None
+    # What --mode=evaluate will do, hours from now.
+    make_evaluation(run, config, config.evaluate.options.to_dict())
+    scores_of(run, config)
+
+    measure, score = make_evaluation(run, config), None
     if every.score_every is not None:
         score = make_scores(
             run,

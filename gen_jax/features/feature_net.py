@@ -1,8 +1,8 @@
 """Features of a classifier trained here, from one file of weights: see `export.py`.
 
-Scores on them carry the first 8 digits of the weights' hash, `FD-1a2b3c4d`: another training, even
-of the same config on another machine, is another network and another score. That is why the net of
-the embedded digits ships with the package.
+Scores on them carry the first 8 digits of a hash of the weights, `FD-1a2b3c4d`: another training,
+even of the same config on another machine, may differ in its last bits, and is then another score.
+That is why the net of the embedded digits ships with the package.
 """
 
 import json

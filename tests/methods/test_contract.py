@@ -132,8 +132,8 @@ def test_loss_is_a_function_of_its_key(case):
 
 def test_samples_match_the_spec_and_follow_their_key(case):
     if case.method.sample is None:
-        assert case.method.nfe is None
-        pytest.skip('this method draws no samples')
+        assert case.method.nfe is None and case.method.num_classes is None
+        return
     label = None
     if case.method.num_classes is not None:
         label = jnp.arange(8) % case.method.num_classes
