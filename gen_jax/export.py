@@ -6,7 +6,6 @@ network these are the weights of.
 
 import functools
 import json
-import os
 from pathlib import Path
 
 import jax
@@ -18,6 +17,7 @@ from gen_jax.run import assemble
 from gen_jax.selection import chosen_step
 from gen_jax.state import sampling_params
 from gen_jax.workdir import config_values
+from gen_jax.writers import replacing
 
 
 def export(config, workdir: Path, *, checkpoint: str = 'latest', out: str | None = None) -> Path:
@@ -60,8 +60,7 @@ def export(config, workdir: Path, *, checkpoint: str = 'latest', out: str | None
         jax.tree_util.keystr(name, simple=True, separator='/'): np.ascontiguousarray(leaf)
         for name, leaf in flat
     }
-    partial = path.with_name(path.name + '.partial')
-    partial.write_bytes(save(arrays, metadata={'gen_jax': json.dumps(facts)}))
-    os.replace(partial, path)
+    with replacing(path) as file:
+        file.write(save(arrays, metadata={'gen_jax': json.dumps(facts)}))
     print(path)
     return path

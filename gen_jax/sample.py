@@ -1,7 +1,6 @@
 """`--mode=sample`: draws from a trained model, as arrays and as something to look at."""
 
 import functools
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from gen_jax.run import Run, assemble, modality
 from gen_jax.selection import chosen_step
 from gen_jax.state import TrainState, sampling_params
 from gen_jax.types import Key
-from gen_jax.writers import Display
+from gen_jax.writers import Display, replacing
 
 
 def sample(
@@ -187,8 +186,6 @@ def _write(stem: Path, suffix: str, arrays: dict[str, np.ndarray], data) -> Path
     if suffix != '.npz':
         return data.write(arrays['x'], stem)
     path = stem.with_name(stem.name + suffix)
-    partial = path.with_name(path.name + '.partial')
-    with partial.open('wb') as file:
+    with replacing(path) as file:
         np.savez_compressed(file, **arrays)
-    os.replace(partial, path)
     return path

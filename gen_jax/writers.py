@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from rich.console import Console
 from rich.progress import (
@@ -24,14 +25,22 @@ from rich.progress import (
 )
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """The whole file or none of it, even if the machine goes down meanwhile."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that becomes `path` at the end of the block: the whole file or none of it,
+    even if the machine goes down meanwhile."""
     partial = path.with_name(path.name + '.partial')
-    with partial.open('w') as file:
-        file.write(text)
+    with partial.open('wb') as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The whole text or none of it."""
+    with replacing(path) as file:
+        file.write(bytes(text, 'utf-8'))
 
 
 def write_json(path: Path, value) -> None:
