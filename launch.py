@@ -5,7 +5,11 @@
     python launch.py --config=configs/ddpm_cifar.py:smoke              the same, tiny and quick
 
 Any field of the config can be set: `--config.data.batch_size=64`.
-Exit status: 0 the work was done; 2 bad input, with one line saying what would be right.
+Several processes, each started with the same command, train together where the environment says
+so (Slurm, Open MPI, Cloud TPU), or by --coordinator, --num_processes and --process_id.
+
+Exit status: 0 the work was done; 2 bad input, with one line saying what would be right; others
+that ask to be started again, or not to be, are in `gen_jax/errors.py`.
 """
 
 import re
@@ -15,7 +19,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from gen_jax.errors import InputError
+from gen_jax.errors import Ended, InputError, Preempted
 
 MODES = ('train', 'sample', 'evaluate', 'compare', 'export', 'plan')
 
@@ -34,6 +38,11 @@ STEPS = flags.DEFINE_integer('steps', None, 'sample: steps of the sampler.')
 CHECKPOINT = flags.DEFINE_string(
     'checkpoint', 'latest', "sample, evaluate, export: 'latest', 'best' or a step."
 )
+COORDINATOR = flags.DEFINE_string(
+    'coordinator', None, 'Several processes: host:port of the first one.'
+)
+NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Several processes: how many.')
+PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Several processes: which this is, from 0.')
 WORKDIRS = flags.DEFINE_list('workdirs', None, 'compare: evaluated runs, with commas between.')
 
 # The flags that belong to some modes only.
@@ -67,8 +76,9 @@ def main(argv: list[str]) -> None:
     chosen = {name: flags.FLAGS[name].value for name in mine}
 
     # Imported here, so that --help and a mistyped flag are answered at once.
-    from gen_jax import runtime
+    from gen_jax import hosts, runtime
 
+    hosts.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     runtime.start()
     if MODE.value == 'train':
         from gen_jax.train import train
@@ -145,17 +155,18 @@ def explain(complaint: str) -> str:
 
 
 def run() -> None:
-    """Runs `main`, and turns what the user can mend into one line and status 2."""
+    """Runs `main`, and turns every end that was foreseen into one line and its status."""
+    hint = '; the same command goes on from the last checkpoint'
     try:
         app.run(main, flags_parser=parse)
-    except InputError as error:
+    except Preempted as reason:
+        print(f'{reason}{hint}', file=sys.stderr)
+        sys.exit(reason.status)
+    except Ended as error:
         print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.status)
     except KeyboardInterrupt:
-        hint = (
-            '; the same command goes on from the last checkpoint' if MODE.value == 'train' else ''
-        )
-        print(f'interrupted{hint}', file=sys.stderr)
+        print(f'interrupted{hint if MODE.value == "train" else ""}', file=sys.stderr)
         sys.exit(130)
 
 

@@ -22,11 +22,17 @@ def get_base() -> ml_collections.ConfigDict:
     config.method = ml_collections.ConfigDict()
     config.optim = ml_collections.ConfigDict()  # by player
 
+    config.precision = 'float32'
+
     config.ema = ml_collections.ConfigDict()
     config.ema.decay = 0.9999
+    config.ema.snapshot_every = placeholder(int)  # None: averages of other lengths cannot be had
+    config.ema.lengths = (0.05, 0.1)  # of the averages in the snapshots
 
     config.train = ml_collections.ConfigDict()
     config.train.num_steps = 1000
+    config.train.accumulate = 1  # parts that a batch is taken in, one after the other
+    config.train.stop_after_skipped = 10  # steps in a row whose loss or gradient is not finite
     config.train.log_every = 50
     config.train.evaluate_every = placeholder(int)  # None: never
     config.train.sample_every = placeholder(int)
@@ -35,7 +41,9 @@ def get_base() -> ml_collections.ConfigDict:
     config.train.score_metrics = ('FD', 'KID')
     config.train.score_seconds = placeholder(float)  # left out where drawing takes longer
     config.train.checkpoint_every = 1000
+    config.train.checkpoint_minutes = placeholder(float)  # also when the last one is this old
     config.train.keep_checkpoints = 3
+    config.train.keep_every = placeholder(int)  # those of steps divisible by this stay for good
     config.train.best_by = placeholder(str)  # a number of the evaluations, to keep its best step
 
     config.evaluate = ml_collections.ConfigDict()

@@ -1,7 +1,12 @@
-"""Checkpoints: a TrainState on disk for each saved step, and nothing else.
+"""Checkpoints: a TrainState on disk for each saved step, and what it must be when it is read.
 
 A folder `checkpoints/<step>/` appears under its name only when it is complete; whatever is killed
-halfway is not a checkpoint. A damaged one is reported, set aside, and the one before it is used.
+halfway is not a checkpoint. It holds a manifest with the digest of every leaf (`manifest.py`), and
+a restored state is compared with it: a damaged checkpoint is reported, set aside, and the one
+before it is used. Of several processes each writes its own part.
+
+`averages/<step>/` holds snapshots of the averages that other lengths are made from, in the same
+form.
 """
 
 import shutil
@@ -10,10 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
-from gen_jax.errors import InputError
+from gen_jax import hosts, manifest
+from gen_jax.errors import Ended, InputError
+from gen_jax.manifest import Manifest
 from gen_jax.state import TrainState
 from gen_jax.types import Tree
 
@@ -21,14 +27,18 @@ _TRASH = 'trash'
 
 
 class _Keep:
-    """Orbax's word for what stays: the newest `latest` ones (None: all), and the best one."""
+    """Orbax's word for what stays: the newest `latest` (None: all), those of every `every`-th step,
+    and the best one."""
 
-    def __init__(self, latest: int | None):
-        self.latest, self.best = latest, None
+    def __init__(self, latest: int | None, every: int | None):
+        self.latest, self.every, self.best = latest, every, None
 
     def should_preserve(self, checkpoints: Sequence, *, context) -> list[bool]:
         old = 0 if self.latest is None else len(checkpoints) - self.latest
-        return [i >= old or c.step == self.best for i, c in enumerate(checkpoints)]
+        return [i >= old or self._stays(c.step) for i, c in enumerate(checkpoints)]
+
+    def _stays(self, step: int) -> bool:
+        return step == self.best or (self.every is not None and step % self.every == 0)
 
 
 class Checkpoints:
@@ -39,24 +49,30 @@ class Checkpoints:
         self,
         workdir: Path,
         keep: int | None = None,
+        keep_every: int | None = None,
         read_only: bool = False,
+        name: str = 'checkpoints',
     ):
-        """`keep` is how many of the newest to keep (None: all); `read_only` changes no file.
+        """Those in the folder `name` of `workdir`.
+
+        `keep` is how many of the newest to keep (None: all), and those of steps divisible by
+        `keep_every` stay too; `read_only` changes no file.
 
         Raises:
-          InputError: `read_only`, and there are no checkpoints.
+          InputError: `read_only`, and there are none.
         """
-        self.folder = Path(workdir).absolute() / 'checkpoints'
+        self.folder = Path(workdir).absolute() / name
         self.read_only = read_only
         if read_only and not self.folder.is_dir():
-            raise InputError(
-                f'--workdir: {workdir} has no checkpoints; train first, or mend the path'
-            )
-        self._keep = _Keep(keep)
+            raise InputError(f'--workdir: {workdir} has no {name}; train first, or mend the path')
+        self._keep = _Keep(keep, keep_every)
         self._manager = ocp.CheckpointManager(
             self.folder,
             # Named here, so that a checkpoint can be described before it is restored.
-            item_handlers={'state': ocp.StandardCheckpointHandler()},
+            item_handlers={
+                'state': ocp.StandardCheckpointHandler(),
+                'manifest': ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self._keep,
                 create=not read_only,
@@ -64,15 +80,20 @@ class Checkpoints:
                 cleanup_tmp_directories=not read_only,
                 # Renamed first: a deletion cut short leaves no half-deleted step behind.
                 todelete_subdir=None if read_only else _TRASH,
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    barrier_sync_key_prefix=name
+                ),
             ),
         )
 
     def __enter__(self) -> 'Checkpoints':
         return self
 
-    def __exit__(self, *_) -> None:
-        self._manager.close()
-        self._empty_trash()
+    def __exit__(self, kind, *_) -> None:
+        # Of several processes others may be gone, and closing would wait for them.
+        if kind is None or issubclass(kind, Ended) or jax.process_count() == 1:
+            self._manager.close()
+            self._empty_trash()
 
     def steps(self) -> list[int]:
         """The saved steps, oldest first."""
@@ -82,19 +103,30 @@ class Checkpoints:
         """Makes this step the one that stays, however old, until another is named."""
         self._keep.best = step
 
-    def save(self, step: int, state: TrainState) -> None:
+    def save(self, step: int, state: Tree) -> None:
         """Starts saving; the state may be donated as soon as this returns."""
         self._manager.wait_until_finished()  # the save before may still be moving things there
         self._empty_trash()
-        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
+        sealed = manifest.seal(manifest.describe(state))
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), manifest=ocp.args.JsonSave(sealed)
+            ),
+        )
 
-    def restore(self, template: TrainState, step: int | None = None) -> TrainState | None:
+    def drop_after(self, step: int) -> None:
+        """Removes those of later steps: they will be made again."""
+        for later in (s for s in self.steps() if s > step):
+            self._manager.delete(later)
+
+    def restore(self, template: Tree, step: int | None = None) -> Tree | None:
         """The newest checkpoint that can be read, placed as `template` says; None if there is none.
 
         With `step`, that one and no other.
 
         `template` holds `ShapeDtypeStruct`s with shardings. A damaged checkpoint is named on
-        stderr and, where this may change files, moved aside to `checkpoints/damaged-<step>`.
+        stderr and, where this may change files, moved aside to `damaged-<step>`.
 
         Raises:
           InputError: there are checkpoints, and none can be read; one is of another network; or
@@ -106,13 +138,8 @@ class Checkpoints:
                 raise InputError(f'--checkpoint: none of step {step}; there are {steps}')
             steps = [step]
         for step in reversed(steps):
-            try:
-                state = self._restore_step(step, template)
-            except InputError:
-                raise
-            except Exception as error:  # whatever broke inside: any unreadable file is damage
-                reason = str(error).strip().split('\n')[0][:160] or type(error).__name__
-                print(f'warning: checkpoint {step} is damaged ({reason})', file=sys.stderr)
+            state = self._restore_if_sound(step, template)
+            if state is None:
                 damaged.append(step)
                 continue
             if not self.read_only:
@@ -126,21 +153,47 @@ class Checkpoints:
             )
         return None
 
-    def _restore_step(self, step: int, template: TrainState) -> TrainState:
-        saved = self._manager.item_metadata(step)['state'].tree
-        check_same_leaves(saved, template, step)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
-        return self._manager.restore(step, args=args)['state']
+    def manifest_of(self, step: int) -> Manifest:
+        """What the checkpoint of this step says that it holds.
+
+        Raises:
+          Exception: of any kind, where it cannot be read.
+        """
+        args = ocp.args.Composite(manifest=ocp.args.JsonRestore())
+        return manifest.unseal(self._manager.restore(step, args=args)['manifest'])
+
+    def _restore_if_sound(self, step: int, template: Tree) -> Tree | None:
+        """None, with a word on stderr, where this or another process finds the checkpoint damaged.
+
+        Raises:
+          InputError: it is sound, and of another network.
+        """
+        state = None
+        try:
+            leaves = self.manifest_of(step)
+            manifest.check_same_leaves(leaves, template, step)
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+            restored = self._manager.restore(step, args=args)['state']
+            manifest.check_content(leaves, restored)
+            state = restored
+        except InputError:
+            raise
+        except Exception as error:  # whatever broke inside: any unreadable file is damage
+            reason = str(error).strip().split('\n')[0][:160] or type(error).__name__
+            print(f'warning: checkpoint {step} is damaged ({reason})', file=sys.stderr)
+        return None if hosts.any_of(state is None) else state
 
     def _set_aside(self, step: int) -> None:
         place = self.folder / f'damaged-{step}'
-        shutil.rmtree(place, ignore_errors=True)
-        (self.folder / str(step)).rename(place)
-        print(f'warning: moved it to {place}', file=sys.stderr)
+        if hosts.is_first():
+            shutil.rmtree(place, ignore_errors=True)
+            (self.folder / str(step)).rename(place)
+            print(f'warning: moved it to {place}', file=sys.stderr)
+        hosts.wait_for_all(f'set aside {step}')
         self._manager.reload()
 
     def _empty_trash(self) -> None:
-        if not self.read_only and jax.process_index() == 0:
+        if not self.read_only and hosts.is_first():
             shutil.rmtree(self.folder / _TRASH, ignore_errors=True)
 
 
@@ -161,39 +214,3 @@ def restore_for_use(
     if state is None:
         raise InputError(f'--workdir: {workdir} has no finished checkpoint yet; train first')
     return state
-
-
-def check_same_leaves(saved: Tree, template: TrainState, step: int) -> None:
-    """Raises InputError naming the first leaf whose presence, shape or type differs.
-
-    Restoring would otherwise cast a wrong type without a word.
-    """
-    wanted = jax.eval_shape(_without_keys, template)
-    saved, wanted = _leaves_by_path(saved), _leaves_by_path(wanted)
-    for path in sorted(saved.keys() | wanted.keys()):
-        if saved.get(path) != wanted.get(path):
-            raise InputError(
-                f'--workdir: checkpoint {step} is of another model: {path} is '
-                f'{saved.get(path, "absent")} there and {wanted.get(path, "absent")} by the config'
-            )
-
-
-def _without_keys(tree: Tree) -> Tree:
-    """Random keys as the integers that are stored for them."""
-
-    def plain(leaf):
-        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        return jax.random.key_data(leaf) if is_key else leaf
-
-    return jax.tree.map(plain, tree)
-
-
-def _leaves_by_path(tree: Tree) -> dict[str, str]:
-    """`{'params/model/conv/kernel': 'float32[3, 3, 8, 8]', ...}`"""
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator='/'): (
-            f'{np.dtype(leaf.dtype).name}{list(leaf.shape)}'
-        )
-        for path, leaf in flat
-    }

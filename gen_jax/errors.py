@@ -1,14 +1,50 @@
-"""One exception for everything the user can mend."""
+"""What ends a command before its work is done, each with the exit status of the process.
+
+    0    the work was done
+    2    bad input                                                     InputError
+    3    losses or gradients are not finite any more                   Diverged
+    75   asked to end by a signal; saved, and goes on when it is       Preempted
+         started again
+    76   another process of the run was lost; goes on when all of      ProcessLost
+         them are started again
+    130  interrupted at once, by a second Ctrl-C
+
+75 is the EX_TEMPFAIL of BSD's sysexits.h, 'try again later', and 76 its EX_PROTOCOL. Whoever starts
+runs again by itself should do so for 75, 76, and deaths by signal, and not for 2 and 3.
+"""
 
 import contextlib
 from collections.abc import Iterator
 
 
-class InputError(ValueError):
-    """Bad input: one line naming the field, file or flag and what would be right.
+class Ended(Exception):
+    """A command ended early; the door prints the message and exits with `status`."""
 
-    The door (`launch.py`) prints the message and exits with status 2; nothing else catches it.
-    """
+    status: int
+
+
+class InputError(Ended, ValueError):
+    """Bad input: one line naming the field, file or flag and what would be right."""
+
+    status = 2
+
+
+class Diverged(Ended):
+    """Training met numbers that are not finite, again and again."""
+
+    status = 3
+
+
+class Preempted(Ended):
+    """A signal asked the process to end."""
+
+    status = 75
+
+
+class ProcessLost(Ended):
+    """Another process of the run is gone."""
+
+    status = 76
 
 
 @contextlib.contextmanager

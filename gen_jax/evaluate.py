@@ -10,7 +10,7 @@ from types import ModuleType
 import jax
 import numpy as np
 
-from gen_jax import build, keys, parallel
+from gen_jax import build, keys, parallel, preemption
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import restore_for_use
 from gen_jax.data.dataset import Dataset, Split, evaluation_batches
@@ -187,6 +187,7 @@ def make_evaluation(
                 for name, column in values.items():
                     columns.setdefault(name, []).append(np.float64(column[mask == 1]))
                 display.report(number + 1, {})
+                preemption.check()
         return {name: np.concatenate(parts) for name, parts in columns.items()}
 
     return measure

@@ -9,6 +9,7 @@ Without the streams two purposes that count from zero would meet: JAX's `split(k
 """
 
 import jax
+import jax.numpy as jnp
 
 from gen_jax.types import Array, Key
 
@@ -19,3 +20,10 @@ PURPOSES = ('init', 'train', 'evaluate', 'sample', 'preview', 'scores', 'scores_
 def stream(seed: int | Array, purpose: str) -> Key:
     """The key from which everything random of one purpose (of `PURPOSES`) is drawn."""
     return jax.random.fold_in(jax.random.key(seed), PURPOSES.index(purpose))
+
+
+def scramble(bits: Array) -> Array:
+    """A bijection of uint32 in which each bit in moves each bit out (Wellons 2018, 'lowbias32')."""
+    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
+    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
+    return bits ^ (bits >> 16)

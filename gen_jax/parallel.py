@@ -93,13 +93,15 @@ def lay_out(
     return Parallel(strategy, jax.make_mesh(sizes, AXES, axis_types=kinds, devices=devices))
 
 
-def check_batch_size(parallel: Parallel, batch_size: int, field: str) -> None:
-    """Raises InputError where a global batch cannot be split evenly over the devices."""
-    parts = parallel.batch_devices
-    if batch_size < 1 or batch_size % parts:
+def check_batch_size(parallel: Parallel, batch_size: int, field: str, num_parts: int = 1) -> None:
+    """Raises InputError where a global batch cannot be split evenly over the devices, in each of
+    the `num_parts` parts that it is taken in."""
+    devices = parallel.batch_devices
+    if batch_size < 1 or batch_size % (devices * num_parts):
+        times = f', {num_parts} times one after the other (train.accumulate)'
         raise InputError(
-            f'{field}: {batch_size} examples cannot be split over {parts} device(s); '
-            f'use a multiple of {parts}'
+            f'{field}: {batch_size} examples cannot be split over {devices} device(s)'
+            f'{times if num_parts > 1 else ""}; use a multiple of {devices * num_parts}'
         )
 
 

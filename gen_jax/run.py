@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import optax
 
-from gen_jax import build, parallel, runtime
+from gen_jax import averaging, build, hosts, parallel, runtime
 from gen_jax.data.dataset import Dataset
 from gen_jax.errors import InputError
 from gen_jax.methods.method import Method
@@ -33,10 +33,15 @@ _MAY_BE_NONE = (
     'train.score_seconds',
     'train.best_by',
     'train.keep_checkpoints',
+    'train.keep_every',
+    'train.checkpoint_minutes',
+    'ema.snapshot_every',
     'evaluate.num_batches',
     'evaluate.scores.num',
     'evaluate.scores.num_references',
 )
+# Those that are measured in seconds or minutes.
+_DURATIONS = ('score_seconds', 'checkpoint_minutes')
 
 
 class Run(NamedTuple):
@@ -65,10 +70,11 @@ def assemble(config, devices: Sequence[jax.Device] | None = None) -> Run:
         player: build.call(optimizer, section.to_dict(), f'optim.{player}', field=f'optim.{player}')
         for player, section in config.optim.items()
     }
-    initialize = functools.partial(
-        init_state, method, optimizers, config.seed, abstract_batch(spec, layout.batch_devices)
+    template = jax.eval_shape(
+        functools.partial(init_state, method, optimizers, num_profiles=len(_lengths(config))),
+        config.seed,
+        abstract_batch(spec, layout.batch_devices),
     )
-    template = jax.eval_shape(initialize)
     template = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
         template,
@@ -80,7 +86,13 @@ def assemble(config, devices: Sequence[jax.Device] | None = None) -> Run:
 def compile_step(run: Run, config) -> Callable[[TrainState, Batch], tuple[TrainState, dict]]:
     """The train step of this run on its devices; compiled at its first call, or by `.lower`."""
     step = functools.partial(
-        train_step, method=run.method, optimizers=run.optimizers, ema_decay=config.ema.decay
+        train_step,
+        method=run.method,
+        optimizers=run.optimizers,
+        ema_decay=config.ema.decay,
+        ema_lengths=_lengths(config),
+        num_parts=config.train.accumulate,
+        scale_loss=config.precision == 'float16',
     )
     shardings = jax.tree.map(lambda leaf: leaf.sharding, run.template)
     return parallel.compile_step(run.parallel, step, shardings)
@@ -90,10 +102,16 @@ def initialize(run: Run, seed: int) -> TrainState:
     """The state at step 0, made in place: never whole on one device."""
     batch = abstract_batch(run.spec, run.parallel.batch_devices)
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), batch)
-    make = functools.partial(init_state, run.method, run.optimizers)
+    num_profiles = len(run.template.power_ema)
+    make = functools.partial(init_state, run.method, run.optimizers, num_profiles=num_profiles)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, run.template)
     options = runtime.quick_compile_options(run.parallel.platform)
     return jax.jit(make, out_shardings=shardings, compiler_options=options)(seed, zeros)
+
+
+def _lengths(config) -> tuple[float, ...]:
+    """Of the averages that are kept for others to be made from; none without snapshots."""
+    return () if config.ema.snapshot_every is None else tuple(config.ema.lengths)
 
 
 def abstract_batch(spec: DataSpec, size: int) -> Batch:
@@ -127,7 +145,8 @@ def load_data(config) -> Dataset:
     Raises:
       InputError: the data is missing and cannot be had, or cannot be read.
     """
-    return modality(config).load(**data_options(config))
+    load = functools.partial(modality(config).load, **data_options(config))
+    return hosts.together(load, 'data')  # the first process prepares what the others find
 
 
 def check_values(config) -> None:
@@ -137,8 +156,9 @@ def check_values(config) -> None:
         **{
             f'train.{name}': value
             for name, value in config.train.items()
-            if not isinstance(value, str | tuple) and name != 'score_seconds'
+            if not isinstance(value, str | tuple) and name not in _DURATIONS
         },
+        'ema.snapshot_every': config.ema.snapshot_every,
         'evaluate.scores.num': config.evaluate.scores.num,
         'evaluate.scores.num_references': config.evaluate.scores.num_references,
         'evaluate.batch_size': config.evaluate.batch_size,
@@ -152,9 +172,12 @@ def check_values(config) -> None:
     for field, value in positive.items():
         if value is not None and value < 1:
             raise InputError(f'{field}: {value} must be at least 1')
-    seconds = config.train.score_seconds
-    if seconds is not None and not seconds > 0:
-        raise InputError(f'train.score_seconds: {seconds} must be above 0, or None for no limit')
+    for name in _DURATIONS:
+        value = config.train[name]
+        if value is not None and not value > 0:
+            raise InputError(f'train.{name}: {value} must be above 0, or None')
+    for length in config.ema.lengths:
+        averaging.check_length(length, 'ema.lengths')
     for field in ('metrics', 'features'):
         if config.evaluate.scores[field] is None:
             raise InputError(f'evaluate.scores.{field}: None; it needs a value')

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_jax import build, keys
+from gen_jax import build, hosts, keys, preemption
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import restore_for_use
 from gen_jax.errors import InputError, in_section
@@ -122,13 +122,16 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
                 if labels is not None:
                     cond = jnp.asarray(labels[(number * batch_size + np.arange(rows)) % num])
                 batch_key = jax.random.fold_in(key, number)
-                x = jax.device_get(draw(params, state.model_state, batch_key, cond=cond))
+                x = hosts.to_host(draw(params, state.model_state, batch_key, cond=cond))
                 parts.append(x[:batch_size])
                 display.report(number + 1, {})
+                preemption.check()
                 now = time.perf_counter()
                 started = now if number == 0 else started
                 pace = (now - started) / max(number, 1)
-                if limit is not None and pace * num_batches > limit and number + 1 < num_batches:
+                if limit is None or number + 1 == num_batches:
+                    continue
+                if hosts.of_first(pace * num_batches > limit):
                     return None
         return np.concatenate(parts)[:num]
 
@@ -148,7 +151,7 @@ def make_preview(run: Run, config, workdir: Path) -> Callable[[int, TrainState],
     def preview(step: int, state: TrainState) -> None:
         key = jax.random.fold_in(keys.stream(config.seed, 'preview'), step)
         x = draw(state, key, num, labels)
-        if jax.process_index() == 0:
+        if hosts.is_first():
             data.write(data.decode(x, run.spec), workdir / 'samples' / f'step_{step:08}')
 
     return preview

@@ -13,6 +13,39 @@ from gen_jax.errors import InputError
 from gen_jax.methods.method import Method
 from gen_jax.types import Array, Batch, Key, Tree
 
+# What a loss is multiplied by at first where it is computed in float16; see `step.py`.
+FIRST_LOSS_SCALE = 2.0**15
+
+
+@struct.dataclass
+class Guard:
+    """What the step remembers of losses and gradients that were not finite; all scalars.
+
+    skipped: int32, steps so far in which some player was not updated.
+    in_a_row: int32, how many of them were the last ones, one after the other.
+    since: int32, the first step of that row; the last one's where the row is over.
+    loss_scale: float32, for float16: what losses are multiplied by before they are differentiated.
+    finite_in_a_row: int32, for float16: good steps since the scale last changed.
+    """
+
+    skipped: Array
+    in_a_row: Array
+    since: Array
+    loss_scale: Array
+    finite_in_a_row: Array
+
+
+def first_guard() -> Guard:
+    """That of a run that has not begun."""
+    zero = jnp.int32(0)
+    return Guard(
+        skipped=zero,
+        in_a_row=zero,
+        since=zero,
+        loss_scale=jnp.float32(FIRST_LOSS_SCALE),
+        finite_in_a_row=zero,
+    )
+
 
 @struct.dataclass
 class TrainState:
@@ -23,6 +56,8 @@ class TrainState:
     model_state: what the method carries besides parameters (batch statistics, codebooks); floats.
     opt_state: `{player: state}` for the trained players.
     ema_params: `{player: tree}` for the averaged players.
+    power_ema: the same once for each length of the config's `ema.lengths`; see `averaging.py`.
+    guard: what was skipped because it was not finite.
     key: the base key, which never changes; step n draws from `fold_in(key, n)`.
     """
 
@@ -31,6 +66,8 @@ class TrainState:
     model_state: dict
     opt_state: dict[str, Tree]
     ema_params: dict[str, Tree]
+    power_ema: tuple[dict[str, Tree], ...]
+    guard: Guard
     key: Key
 
 
@@ -39,8 +76,11 @@ def init_state(
     optimizers: Mapping[str, optax.GradientTransformation],
     seed: int | Array,
     batch: Batch,
+    num_profiles: int = 0,
 ) -> TrainState:
     """The state before the first update; only the shapes and types of `batch` matter.
+
+    `num_profiles` is how many power-function averages are kept.
 
     Raises:
       InputError: the optimizers are not those of the players that the method trains.
@@ -51,13 +91,19 @@ def init_state(
             f'and this method trains {sorted(method.trained)}'
         )
     params, model_state = method.init(keys.stream(seed, 'init'), batch)
+
+    def average() -> dict[str, Tree]:
+        # Copies: the step donates its state, and one buffer cannot be given away twice.
+        return jax.tree.map(jnp.copy, {player: params[player] for player in method.averaged})
+
     return TrainState(
         step=jnp.int32(0),
         params=params,
         model_state=model_state,
         opt_state={player: optimizers[player].init(params[player]) for player in method.trained},
-        # Copies: the step donates its state, and one buffer cannot be given away twice.
-        ema_params=jax.tree.map(jnp.copy, {player: params[player] for player in method.averaged}),
+        ema_params=average(),
+        power_ema=tuple(average() for _ in range(num_profiles)),
+        guard=first_guard(),
         key=keys.stream(seed, 'train'),
     )
 

@@ -3,12 +3,22 @@
     for each phase, in order:
         (1) g = grad of phase.loss with respect to params[phase.player]
         (2) under an axis name, g, model_state and metrics are averaged over that axis
-        (3) params[player] <- params[player] + update(g)
-    (4) ema <- decay ema + (1 - decay) params, for the averaged players
+        (3) params[player] <- params[player] + update(g), where the loss and g are finite
+    (4) ema <- decay ema + (1 - decay) params, and the averages of `averaging.py`
     (5) step <- step + 1
 
-Keys: step n draws from fold_in(base, n), its phase i from fold_in(., i), and under an axis name
-each device from fold_in(., axis index). Nothing else is random, so a resumed run is the same run.
+In (1) a batch may be taken in parts, one after the other, whose gradients are averaged: the memory
+of a part, and the gradient of the whole, for losses that are means over examples.
+
+In (3) a phase whose loss or gradient is not finite leaves its player, its optimizer and the model
+state as they were; (4) then waits too. The step counts what it skips in `state.guard`. In float16
+the loss is first multiplied by a scale, so that small gradients are not rounded to zero
+(Micikevicius et al. 2018); the scale is halved when it makes something overflow, and doubled after
+many steps in which nothing did.
+
+Keys: step n draws from fold_in(base, n), its phase i from fold_in(., i), under an axis name each
+device from fold_in(., axis index), and each part of a batch from fold_in(., part). Nothing else is
+random, so a resumed run is the same run.
 """
 
 from collections.abc import Mapping
@@ -17,9 +27,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gen_jax import averaging
 from gen_jax.methods.method import Method, Phase
-from gen_jax.state import TrainState
-from gen_jax.types import Array, Batch, Key
+from gen_jax.state import Guard, TrainState
+from gen_jax.types import Array, Batch, Key, Tree
+
+# Of the loss scale: doubled after so many finite steps, and never above this.
+STEPS_TO_DOUBLE = 2000
+LARGEST_LOSS_SCALE = 2.0**24
 
 
 def train_step(
@@ -29,6 +44,9 @@ def train_step(
     method: Method,
     optimizers: Mapping[str, optax.GradientTransformation],
     ema_decay: float,
+    ema_lengths: tuple[float, ...] = (),
+    num_parts: int = 1,
+    scale_loss: bool = False,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One update of every phase's player.
@@ -39,39 +57,58 @@ def train_step(
       method: what is trained.
       optimizers: one for each trained player.
       ema_decay: of equation (4), for each step.
+      ema_lengths: of the averages in `state.power_ema`.
+      num_parts: the parts that a batch is taken in; it divides the batch.
+      scale_loss: whether losses are scaled, for float16.
       axis_name: the mapped axis to average over; None under jit, where means are global already.
 
     Returns:
-      The state after, and `{'<player>/<name>': scalar}`. The metrics of a phase that this step
-      skips are NaN.
+      The state after, and `{'<player>/<name>': scalar}` with `skipped`, the steps skipped so far,
+      and `skipped_in_a_row`. The metrics of a phase that this step leaves out are NaN.
     """
     step_key = jax.random.fold_in(state.key, state.step)
-    before, metrics = state.step, {}
+    before, finite, metrics = state, jnp.bool_(True), {}
     for index, phase in enumerate(method.phases):
         key = jax.random.fold_in(step_key, index)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
         def run(state, phase=phase, key=key):
+            scale = state.guard.loss_scale if scale_loss else None
             optimizer = optimizers[phase.player]
-            return run_phase(state, batch, phase, optimizer, key, axis_name)
+            return run_phase(state, batch, phase, optimizer, key, num_parts, scale, axis_name)
 
         if phase.every == 1:
-            state, phase_metrics = run(state)
+            state, phase_metrics, phase_finite = run(state)
         else:
-            skipped = jax.tree.map(
+            left_out = jax.tree.map(
                 lambda m: jnp.full(m.shape, jnp.nan, m.dtype), jax.eval_shape(run, state)[1]
             )
-            state, phase_metrics = jax.lax.cond(
-                (before + 1) % phase.every == 0,
+            state, phase_metrics, phase_finite = jax.lax.cond(
+                (before.step + 1) % phase.every == 0,
                 run,
-                lambda state, skipped=skipped: (state, skipped),
+                lambda state, left_out=left_out: (state, left_out, jnp.bool_(True)),
                 state,
             )
+        finite &= phase_finite
         metrics |= phase_metrics
+
+    step = before.step + 1
     averaged = {player: state.params[player] for player in method.averaged}
-    ema_params = optax.incremental_update(averaged, state.ema_params, 1 - ema_decay)
-    return state.replace(step=before + 1, ema_params=ema_params), metrics
+    averages = (
+        optax.incremental_update(averaged, state.ema_params, 1 - ema_decay),
+        tuple(
+            averaging.power(average, averaged, step, length)
+            for average, length in zip(state.power_ema, ema_lengths, strict=True)
+        ),
+    )
+    ema_params, power_ema = where(finite, averages, (state.ema_params, state.power_ema))
+    guard = next_guard(before.guard, finite, step, scale_loss)
+    metrics |= {'skipped': guard.skipped, 'skipped_in_a_row': guard.in_a_row}
+    if scale_loss:
+        metrics['loss_scale'] = guard.loss_scale
+    after = state.replace(step=step, ema_params=ema_params, power_ema=power_ema, guard=guard)
+    return after, metrics
 
 
 def run_phase(
@@ -80,23 +117,103 @@ def run_phase(
     phase: Phase,
     optimizer: optax.GradientTransformation,
     key: Key,
+    num_parts: int,
+    scale: Array | None,
     axis_name: str | None,
-) -> tuple[TrainState, dict[str, Array]]:
-    """Equations (1) to (3) for one phase; adds the gradient's norm to its metrics."""
+) -> tuple[TrainState, dict[str, Array], Array]:
+    """Equations (1) to (3) for one phase: the state, its metrics with the gradient's norm, and
+    whether all was finite."""
     player = phase.player
-
-    def loss_of(own):
-        return phase.loss({**state.params, player: own}, state, batch, key)
-
-    gradient, (model_state, metrics) = jax.grad(loss_of, has_aux=True)(state.params[player])
+    gradient, loss, model_state, metrics = gradient_of(state, batch, phase, key, num_parts, scale)
     if axis_name is not None:
-        gradient, model_state, metrics = jax.lax.pmean((gradient, model_state, metrics), axis_name)
-    own = state.params[player]
-    updates, opt_state = optimizer.update(gradient, state.opt_state[player], own)
+        gradient, loss, model_state, metrics = jax.lax.pmean(
+            (gradient, loss, model_state, metrics), axis_name
+        )
+    norm = optax.tree.norm(gradient)
+    finite = jnp.isfinite(norm) & jnp.isfinite(loss)
+    own, own_state = state.params[player], state.opt_state[player]
+    updates, opt_state = optimizer.update(gradient, own_state, own)
+    changed = (optax.apply_updates(own, updates), opt_state, model_state)
+    own, own_state, model_state = where(finite, changed, (own, own_state, state.model_state))
     state = state.replace(
-        params={**state.params, player: optax.apply_updates(own, updates)},
-        opt_state={**state.opt_state, player: opt_state},
+        params={**state.params, player: own},
+        opt_state={**state.opt_state, player: own_state},
         model_state=model_state,
     )
-    metrics = {**metrics, 'grad_norm': optax.tree.norm(gradient)}
-    return state, {f'{player}/{name}': value for name, value in metrics.items()}
+    metrics = {**metrics, 'grad_norm': norm}
+    return state, {f'{player}/{name}': value for name, value in metrics.items()}, finite
+
+
+def gradient_of(
+    state: TrainState, batch: Batch, phase: Phase, key: Key, num_parts: int, scale: Array | None
+) -> tuple[Tree, Array, Tree, dict[str, Array]]:
+    """Equation (1): gradient, loss, model state and metrics, averaged over the parts of the batch.
+
+    With a `scale` the loss is multiplied by it before, and the gradient divided after.
+    """
+
+    def loss_of(own, rows, key):
+        params = {**state.params, phase.player: own}
+        loss, (model_state, metrics) = phase.loss(params, state, rows, key)
+        return loss if scale is None else loss * scale, (loss, model_state, metrics)
+
+    def differentiate(rows, key):
+        return jax.grad(loss_of, has_aux=True)(state.params[phase.player], rows, key)
+
+    if num_parts == 1:
+        gradient, (loss, model_state, metrics) = differentiate(batch, key)
+    else:
+
+        def add_part(total, part):
+            rows, number = part
+            return jax.tree.map(jnp.add, total, differentiate(rows, fold(number))), None
+
+        def fold(number):
+            return jax.random.fold_in(key, number)
+
+        parts = jax.tree.map(lambda rows: in_parts(rows, num_parts), batch)
+        first = jax.tree.map(lambda rows: rows[0], parts)
+        zero = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+            jax.eval_shape(differentiate, first, key),
+        )
+        total, _ = jax.lax.scan(add_part, zero, (parts, jnp.arange(num_parts)))
+        gradient, (loss, model_state, metrics) = jax.tree.map(lambda s: s / num_parts, total)
+    if scale is not None:
+        gradient = jax.tree.map(lambda g: g / scale, gradient)
+    return gradient, loss, model_state, metrics
+
+
+def in_parts(rows: Array, num_parts: int) -> Array:
+    """Rows `[B, ...]` as `[num_parts, B / num_parts, ...]`.
+
+    A part takes every `num_parts`-th row, so that where rows are split over devices, so is each
+    part, and no row moves.
+    """
+    return rows.reshape(-1, num_parts, *rows.shape[1:]).swapaxes(0, 1)
+
+
+def next_guard(guard: Guard, finite: Array, step: Array, scale_loss: bool) -> Guard:
+    """The guard after a step. Where a scale of losses can still be lowered, it may be the culprit:
+    then the step is skipped, but does not count in the row."""
+    scale, calm = guard.loss_scale, guard.finite_in_a_row
+    counts = ~finite
+    if scale_loss:
+        counts &= scale <= 1
+        calm = jnp.where(finite, calm + 1, 0)
+        doubles = calm >= STEPS_TO_DOUBLE
+        raised = jnp.minimum(scale * 2, LARGEST_LOSS_SCALE)
+        scale = jnp.where(finite, jnp.where(doubles, raised, scale), jnp.maximum(scale / 2, 1))
+        calm = jnp.where(doubles, 0, calm)
+    return Guard(
+        skipped=guard.skipped + ~finite,
+        in_a_row=jnp.where(counts, guard.in_a_row + 1, 0),
+        since=jnp.where(counts & (guard.in_a_row == 0), step, guard.since),
+        loss_scale=scale,
+        finite_in_a_row=calm,
+    )
+
+
+def where(condition: Array, new: Tree, old: Tree) -> Tree:
+    """`new` where the condition, one boolean, holds; else `old`."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

@@ -15,9 +15,11 @@ import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import TextIO
 
 import jax
 
+from gen_jax import hosts
 from gen_jax.errors import InputError
 from gen_jax.writers import write_json
 
@@ -94,15 +96,29 @@ def opened(workdir: Path, config, fingerprint: str, facts: dict) -> Iterator[Non
       InputError: the folder cannot be written, another process trains in it, or its run began
         with other data.
     """
-    if jax.process_index() > 0:  # of several processes the first one writes
+
+    def take():
+        if hosts.is_first():
+            return _take(workdir, config, fingerprint, facts)
+        if not (workdir / 'config.json').exists():
+            raise InputError(
+                f'--workdir: process {jax.process_index()} does not see in {workdir} what the '
+                'first one wrote; use a folder that all processes share'
+            )
+        return contextlib.nullcontext()
+
+    with hosts.together(take, '--workdir'):
         yield
-        return
+
+
+def _take(workdir: Path, config, fingerprint: str, facts: dict) -> TextIO:
+    """The open lock of the folder, whose `config.json` and `run.json` are of this start."""
     try:
         (workdir / 'samples').mkdir(parents=True, exist_ok=True)
         file = (workdir / 'lock').open('a')
     except OSError as error:
         raise _cannot_write(workdir, error) from None
-    with file:
+    try:
         _lock(file, workdir)
         check_config(workdir, config)  # again: nobody else can change it any more
         path = workdir / 'run.json'
@@ -114,13 +130,15 @@ def opened(workdir: Path, config, fingerprint: str, facts: dict) -> Iterator[Non
                 f'is {fingerprint}; bring the old data back or use another --workdir'
             )
         record |= facts
-        record['starts'] = [*record.get('starts', []), _start()]
-        try:
-            write_json(workdir / 'config.json', config_values(config))
-            write_json(path, record)
-        except OSError as error:
-            raise _cannot_write(workdir, error) from None
-        yield
+        record['starts'] = [*record.get('starts', []), _start(config)]
+        write_json(workdir / 'config.json', config_values(config))
+        write_json(path, record)
+    except OSError as error:
+        raise _cannot_write(workdir, error) from None
+    except InputError:
+        file.close()
+        raise
+    return file
 
 
 def facts(workdir: Path) -> dict:
@@ -146,14 +164,16 @@ def _lock(file, workdir: Path) -> None:
         print(f'warning: {workdir} cannot be locked ({error.strerror})', file=sys.stderr)
 
 
-def _start() -> dict:
-    """What this process is, for `run.json`."""
+def _start(config) -> dict:
+    """What this process is, for `run.json`, and what may differ from one start to the next."""
     return {
         'time': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
         'commit': commit(),
         'versions': {name: _version(name) for name in _PACKAGES},
         'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
         'processes': jax.process_count(),
+        'parallel': config.parallel.to_dict(),
+        'precision': config.precision,
     }
 
 

@@ -90,6 +90,10 @@ class MetricsWriter:
             if value is not None:
                 self._events.add_scalar(name, value, step)
 
+    def sync(self) -> None:
+        """Returns when the rows are on disk, even if the machine goes down."""
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Flushes and closes both files."""
         self._file.close()
@@ -244,6 +248,12 @@ class Report:
         if rate is not None:
             row['examples_per_second'] = round(rate, 2)
         self._write(step, row)
+
+    def sync(self) -> None:
+        """Writes what is held, and returns when all rows are on disk for good."""
+        self.flush()
+        if self._writer:
+            self._writer.sync()
 
     def evaluation(self, step: int, results: Mapping[str, Mapping]) -> dict:
         """Writes the row of an evaluation, `eval/<name>` for every value, and returns it."""

@@ -8,7 +8,7 @@ import pytest
 
 from gen_jax.checkpoint import Checkpoints, restore_for_use
 from gen_jax.errors import InputError
-from gen_jax.state import TrainState
+from gen_jax.state import TrainState, first_guard
 
 
 def state_at(step: int, width: int = 4) -> TrainState:
@@ -25,6 +25,8 @@ def state_at(step: int, width: int = 4) -> TrainState:
         model_state={'seen': jnp.float32(step)},
         opt_state={'model': optax.adam(1e-3).init(params['model'])},
         ema_params=jax.tree.map(jnp.copy, params),
+        power_ema=(),
+        guard=first_guard(),
         key=jax.random.key(7),
     )
 

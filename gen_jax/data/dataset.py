@@ -91,10 +91,22 @@ def training_batches(
 
     def batch_of(step: int) -> Arrays:
         bits = np.random.SeedSequence((seed, 1, step)).generate_state(batch_size, np.uint64)[mine]
-        positions = np.arange(step * batch_size, (step + 1) * batch_size)[mine]
-        return split.transform(split.fetch(_shuffled(positions, split.num_examples, seed)), bits)
+        indices = batch_indices(split, batch_size, seed, step)[mine]
+        return split.transform(split.fetch(indices), bits)
 
     return _prepare_ahead(batch_of, start_step, sys.maxsize, split.threads)
+
+
+def batch_indices(split: Split, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """The numbers of the examples in the global batch that is drawn after `step` others, int64
+    `[B]`: a new permutation in each epoch."""
+    positions = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs, places = np.divmod(positions, split.num_examples)
+    indices = np.empty_like(places)
+    for epoch in np.unique(epochs):
+        now = epochs == epoch
+        indices[now] = _permutation(split.num_examples, seed, int(epoch))[places[now]]
+    return indices
 
 
 def evaluation_batches(
@@ -139,16 +151,6 @@ def _rows_of_process(field: str, batch_size: int, process_index: int, process_co
         )
     share = batch_size // process_count
     return slice(process_index * share, (process_index + 1) * share)
-
-
-def _shuffled(positions: np.ndarray, num_examples: int, seed: int) -> np.ndarray:
-    """Maps positions in the endless stream to example numbers: a new permutation each epoch."""
-    epochs, places = np.divmod(positions, num_examples)
-    indices = np.empty_like(places)
-    for epoch in np.unique(epochs):
-        now = epochs == epoch
-        indices[now] = _permutation(num_examples, seed, int(epoch))[places[now]]
-    return indices
 
 
 # A batch touches one epoch, or two at a border, so two permutations are worth keeping.

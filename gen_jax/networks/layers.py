@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gen_jax.errors import InputError
+from gen_jax.keys import scramble
 from gen_jax.types import Array
 
 # Ho et al. 2020 draw every kernel from U(-a, a), a^2 = 3 / mean(fan in, fan out) ...
@@ -251,13 +252,6 @@ class Dropout(nn.Module):
         bits = scramble(scramble(position ^ words[0]) + words[1])
         keep = bits >= jnp.uint32(self.rate * 2**32)
         return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype)
-
-
-def scramble(bits: Array) -> Array:
-    """A bijection of uint32 in which each bit in moves each bit out (Wellons 2018, 'lowbias32')."""
-    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
-    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
-    return bits ^ (bits >> 16)
 
 
 def timestep_embedding(t: Array, features: int, time_scale: float = 1000.0) -> Array:
