@@ -21,6 +21,9 @@ def get_base() -> ml_collections.ConfigDict:
     config.networks = ml_collections.ConfigDict()  # by player
     config.method = ml_collections.ConfigDict()
     config.optim = ml_collections.ConfigDict()  # by player
+    # What networks compute in: 'float32', 'bfloat16' or 'float16'. Parameters, norms, softmax and
+    # losses are float32 always.
+    config.precision = 'float32'
 
     config.ema = ml_collections.ConfigDict()
     config.ema.decay = 0.9999
@@ -148,8 +151,7 @@ def use_images(config: ml_collections.ConfigDict, source: str, name: str) -> Non
 
 def unet(**fields) -> ml_collections.ConfigDict:
     """A U-Net; its defaults are the paper's for CIFAR-10."""
-    dtype = placeholder(str)  # what it computes in; None: float32
-    return section(name='unet.UNet', dtype=dtype, **fields)
+    return section(name='unet.UNet', **fields)
 
 
 def sampling(sampler: str, num_steps: int) -> ml_collections.ConfigDict:

@@ -21,9 +21,9 @@ import jax
 from gen_jax.errors import InputError
 from gen_jax.writers import write_json
 
-# What may differ when a run goes on: how long and how often, where the data lies, on what devices.
-# Everything else makes it another run.
-_MAY_DIFFER = ('train', 'evaluate', 'sample', 'parallel', 'data.data_dir')
+# What may differ when a run goes on: how long and how often, where the data lies, on what devices,
+# in which precision. Everything else makes it another run.
+_MAY_DIFFER = ('train', 'evaluate', 'sample', 'parallel', 'precision', 'data.data_dir')
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'gen_jax')
 
 

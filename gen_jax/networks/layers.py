@@ -1,8 +1,7 @@
 """Layers of the convolutional networks, and the forms of them that are fast on a CPU.
 
 Images are `[B, H, W, C]`, kernels `[kernel height, kernel width, C in, C out]`. Parameters are
-float32; `dtype` is what a layer computes in, None meaning its input's own. Statistics and softmax
-are float32 whatever `dtype` says.
+float32; `dtype` is what a layer computes in. Statistics and softmax are float32 whatever it says.
 
 On GPU and TPU a convolution is `lax.conv_general_dilated`. XLA's CPU backend is good at some
 convolutions only, so there `conv` takes the ones it is bad at as matrix products; each form equals
@@ -165,7 +164,7 @@ class Conv(nn.Module):
     size: int = 3
     stride: int = 1
     zero: bool = False
-    dtype: str | None = None
+    dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -180,7 +179,7 @@ class UpsampleConv(nn.Module):
     features: int
     height: int
     width: int
-    dtype: str | None = None
+    dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -192,8 +191,12 @@ def _with_weights(module: nn.Module, x: Array, size: int, init) -> tuple[Array, 
     """x, and the module's kernel and bias, in the type that it computes in."""
     kernel = module.param('kernel', init, (size, size, x.shape[-1], module.features))
     bias = module.param('bias', nn.initializers.zeros_init(), (module.features,))
-    dtype = module.dtype or x.dtype
-    return x.astype(dtype), kernel.astype(dtype), bias.astype(dtype)
+    return tuple(array.astype(module.dtype) for array in (x, kernel, bias))
+
+
+def dense(features: int, init=kernel_init, *, dtype: str, name: str) -> nn.Dense:
+    """A linear layer with bias."""
+    return nn.Dense(features, kernel_init=init, dtype=dtype, name=name)
 
 
 class GroupNorm(nn.Module):
