@@ -151,7 +151,7 @@ def use_images(config: ml_collections.ConfigDict, source: str, name: str) -> Non
 
 def unet(**fields) -> ml_collections.ConfigDict:
     """A U-Net; its defaults are the paper's for CIFAR-10."""
-    return section(name='unet.UNet', **fields)
+    return section(name='unet.UNet', remat=False, **fields)
 
 
 def sampling(sampler: str, num_steps: int) -> ml_collections.ConfigDict:
@@ -172,7 +172,7 @@ def whole_bound() -> ml_collections.ConfigDict:
 
 def resnet(**fields) -> ml_collections.ConfigDict:
     """A network that names what is in an image."""
-    return section(name='resnet.ResNet', num_groups=8, dropout=0.0, **fields)
+    return section(name='resnet.ResNet', num_groups=8, dropout=0.0, remat=False, **fields)
 
 
 def classifier(max_shift: int) -> ml_collections.ConfigDict:

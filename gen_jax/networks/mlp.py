@@ -41,7 +41,10 @@ class MLP(nn.Module):
     """Equations (1) and (2): `num_blocks` blocks of `width` numbers.
 
     `out_channels` None means as many as x has. With `num_classes` K the label table has K + 1 rows;
-    row K stands for 'no label'. `dtype` is what is computed in.
+    row K stands for 'no label'. `dtype` is what is computed in. `remat` computes a block anew in
+    the backward pass instead of keeping what it computed: less memory, more time. `scan` runs the
+    blocks as one loop over parameters `[num_blocks, ...]`: the program, and the time to compile
+    it, do not grow with `num_blocks`.
 
     Raises:
       InputError: fields that make no network.
@@ -52,6 +55,8 @@ class MLP(nn.Module):
     out_channels: int | None = None
     num_classes: int | None = None
     dtype: str = 'float32'
+    remat: bool = False
+    scan: bool = False
 
     def __post_init__(self):
         if self.width < 4 or self.width % 2:
@@ -68,8 +73,7 @@ class MLP(nn.Module):
         """
         e = self._embed(t, label)
         h = nn.Dense(self.width, dtype=self.dtype, name='in')(x)
-        for i in range(self.num_blocks):
-            h = Block(self.width, self.dtype, name=f'block_{i}')(h, nn.silu(e))
+        h = self._run_blocks(h, nn.silu(e))
         h = nn.LayerNorm(dtype=self.dtype, name='norm_out')(h)
         out = self.out_channels or x.shape[-1]
         y = nn.Dense(out, kernel_init=zero_init, dtype=self.dtype, name='out')(h)
@@ -86,3 +90,23 @@ class MLP(nn.Module):
             label = jnp.full(t.shape, self.num_classes)
         table = nn.Embed(self.num_classes + 1, self.width, dtype=self.dtype, name='label')
         return e + table(label)
+
+    def _run_blocks(self, h: Array, e: Array) -> Array:
+        """All of equation (2) between the first layer and the last."""
+        block = Block
+        if self.remat:
+            # A loop keeps the two computations apart; without one the compiler would merge them.
+            block = nn.remat(Block, prevent_cse=not self.scan)
+        block = functools.partial(block, self.width, self.dtype)
+        if not self.scan:
+            for i in range(self.num_blocks):
+                h = block(name=f'block_{i}')(h, e)
+            return h
+        loop = nn.scan(
+            lambda block, h, e: (block(h, e), None),
+            variable_axes={'params': 0},
+            split_rngs={'params': True, 'dropout': True},
+            in_axes=nn.broadcast,
+            length=self.num_blocks,
+        )
+        return loop(block(name='blocks'), h, e)[0]

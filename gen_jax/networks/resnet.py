@@ -21,7 +21,8 @@ class ResNet(nn.Module):
     """Level i has `num_blocks` blocks of `channels * channel_multipliers[i]` channels.
 
     Each level but the first halves the resolution. There are as many features as the last level
-    has channels. `dtype` is what is computed in.
+    has channels. `dtype` is what is computed in. `remat` computes a block anew in the backward pass
+    instead of keeping what it computed: less memory, more time.
 
     Raises:
       InputError: fields that make no network.
@@ -34,6 +35,7 @@ class ResNet(nn.Module):
     num_groups: int = 8
     dropout: float = 0.0
     dtype: str = 'float32'
+    remat: bool = False
 
     def __post_init__(self):
         if self.num_blocks < 1:
@@ -57,11 +59,13 @@ class ResNet(nn.Module):
         `train` says whether to drop features out; draws from the 'dropout' key.
         """
 
+        # Not a module of its own, for the names of the parameters in files of weights.
+        block = nn.remat(_block, static_argnums=(2, 3, 4)) if self.remat else _block
         h = Conv(self.channels, dtype=self.dtype, name='conv_in')(x)
         for level, multiplier in enumerate(self.channel_multipliers):
             for i in range(self.num_blocks):
                 stride = 2 if level > 0 and i == 0 else 1
-                h = _block(self, h, f'level_{level}_block_{i}', self.channels * multiplier, stride)
+                h = block(self, h, f'level_{level}_block_{i}', self.channels * multiplier, stride)
         features = _normalized(self, h, 'norm_out').astype('float32').mean((1, 2))
         kept = Dropout(self.dropout)(features, train=train)
         logits = nn.Dense(self.num_classes, dtype=self.dtype, name='out')(kept)

@@ -41,7 +41,7 @@ class ResidualBlock(nn.Module):
     dtype: str = 'float32'
 
     @nn.compact
-    def __call__(self, x: Array, embedding: Array, *, train: bool) -> Array:
+    def __call__(self, x: Array, embedding: Array, train: bool) -> Array:
         h = nn.silu(GroupNorm(self.num_groups, name='norm_0')(x))
         h = Conv(self.features, dtype=self.dtype, name='conv_0')(h)
         time = dense(self.features, dtype=self.dtype, name='embedding')
@@ -83,7 +83,8 @@ class UNet(nn.Module):
     `attention_resolutions` names the heights that get attention; the bottleneck always does.
     `out_channels` None means as many as x has. With `num_classes` K the label table has K + 1 rows:
     row K stands for 'no label', the unconditional model of classifier-free guidance (Ho & Salimans
-    2022). `dtype` is what is computed in.
+    2022). `dtype` is what is computed in. `remat` computes a block anew in the backward pass
+    instead of keeping what it computed: less memory, more time.
 
     Raises:
       InputError: fields that make no network.
@@ -98,6 +99,7 @@ class UNet(nn.Module):
     out_channels: int | None = None
     num_classes: int | None = None
     dtype: str = 'float32'
+    remat: bool = False
 
     def __post_init__(self):
         self._check()
@@ -119,12 +121,17 @@ class UNet(nn.Module):
         embedding = self._embed(t, label)
         levels = [self.channels * multiplier for multiplier in self.channel_multipliers]
 
+        residual, attending = ResidualBlock, AttentionBlock
+        if self.remat:
+            residual = nn.remat(residual, static_argnums=(3,))  # `train`
+            attending = nn.remat(attending)
+
         def block(h: Array, features: int, name: str) -> Array:
-            module = ResidualBlock(features, self.num_groups, self.dropout, self.dtype, name=name)
-            return module(h, embedding, train=train)
+            module = residual(features, self.num_groups, self.dropout, self.dtype, name=name)
+            return module(h, embedding, train)
 
         def attention(h: Array, name: str) -> Array:
-            return AttentionBlock(self.num_groups, self.dtype, name=name)(h)
+            return attending(self.num_groups, self.dtype, name=name)(h)
 
         h = Conv(self.channels, dtype=self.dtype, name='conv_in')(x)
         skips = [h]
