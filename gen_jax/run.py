@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -68,11 +69,11 @@ def assemble(config, devices: Sequence[jax.Device] | None = None) -> Run:
     initialize = functools.partial(
         init_state, method, optimizers, config.seed, abstract_batch(spec, layout.batch_devices)
     )
-    template = jax.eval_shape(initialize)
+    boxed = jax.eval_shape(initialize)  # with names of axes, which only the shardings need
     template = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        template,
-        parallel.state_shardings(layout, template),
+        nn.unbox(boxed),
+        parallel.state_shardings(layout, boxed),
     )
     return Run(layout, spec, method, optimizers, template)
 
@@ -90,7 +91,10 @@ def initialize(run: Run, seed: int) -> TrainState:
     """The state at step 0, made in place: never whole on one device."""
     batch = abstract_batch(run.spec, run.parallel.batch_devices)
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), batch)
-    make = functools.partial(init_state, run.method, run.optimizers)
+
+    def make(seed, batch):
+        return nn.unbox(init_state(run.method, run.optimizers, seed, batch))
+
     shardings = jax.tree.map(lambda leaf: leaf.sharding, run.template)
     options = runtime.quick_compile_options(run.parallel.platform)
     return jax.jit(make, out_shardings=shardings, compiler_options=options)(seed, zeros)

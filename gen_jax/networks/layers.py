@@ -23,6 +23,10 @@ kernel_init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 # ... but those that end a residual branch or the network, which start at (almost) nothing.
 zero_init = nn.initializers.zeros_init()
 
+# Names of the axes of a matrix, inputs first: 'channels' are those of the residual stream, 'hidden'
+# is what lives inside a branch. They say where `parallel.state_shardings` may split it.
+INTO_BRANCH, OUT_OF_BRANCH = ('channels', 'hidden'), ('hidden', 'channels')
+
 
 def plain_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     """The convolution as XLA has it: x `[B, H, W, C]`, 'SAME' padding, no bias.
@@ -164,11 +168,14 @@ class Conv(nn.Module):
     size: int = 3
     stride: int = 1
     zero: bool = False
+    axes: tuple[str, str] | None = None  # names of those of the channels
     dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         init = zero_init if self.zero else kernel_init
+        if self.axes is not None:
+            init = nn.with_logical_partitioning(init, (None, None, *self.axes))
         x, kernel, bias = _with_weights(self, x, self.size, init)
         return conv(x, kernel, self.stride) + bias
 
@@ -194,9 +201,12 @@ def _with_weights(module: nn.Module, x: Array, size: int, init) -> tuple[Array, 
     return tuple(array.astype(module.dtype) for array in (x, kernel, bias))
 
 
-def dense(features: int, init=kernel_init, *, dtype: str, name: str) -> nn.Dense:
-    """A linear layer with bias."""
-    return nn.Dense(features, kernel_init=init, dtype=dtype, name=name)
+def dense(
+    features: int, axes: tuple[str, str], init=kernel_init, *, dtype: str, name: str
+) -> nn.Dense:
+    """A linear layer with bias whose kernel's axes have names."""
+    kernel = nn.with_logical_partitioning(init, axes)
+    return nn.Dense(features, kernel_init=kernel, dtype=dtype, name=name)
 
 
 class GroupNorm(nn.Module):

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.networks.layers import (
+    INTO_BRANCH,
+    OUT_OF_BRANCH,
     dense,
     timestep_embedding,
     zero_init,
@@ -32,9 +34,9 @@ class Block(nn.Module):
     def __call__(self, h: Array, e: Array) -> Array:
         layer = functools.partial(dense, self.width, init=lecun_init, dtype=self.dtype)
         branch = nn.silu(nn.LayerNorm(dtype=self.dtype, name='norm')(h))
-        branch = layer(name='dense_0')(branch)
-        branch = branch + layer(name='embedding')(e)
-        return h + layer(init=zero_init, name='dense_1')(nn.silu(branch))
+        branch = layer(INTO_BRANCH, name='dense_0')(branch)
+        branch = branch + layer(INTO_BRANCH, name='embedding')(e)
+        return h + layer(OUT_OF_BRANCH, init=zero_init, name='dense_1')(nn.silu(branch))
 
 
 class MLP(nn.Module):
@@ -82,8 +84,8 @@ class MLP(nn.Module):
     def _embed(self, t: Array, label: Array | None) -> Array:
         """Equation (1): t `[B]` to `[B, width]`."""
         layer = functools.partial(dense, self.width, init=lecun_init, dtype=self.dtype)
-        e = layer(name='time_0')(timestep_embedding(t, self.width))
-        e = layer(name='time_1')(nn.silu(e))
+        e = layer(INTO_BRANCH, name='time_0')(timestep_embedding(t, self.width))
+        e = layer(OUT_OF_BRANCH, name='time_1')(nn.silu(e))
         if self.num_classes is None:
             return e
         if label is None:
@@ -108,5 +110,6 @@ class MLP(nn.Module):
             split_rngs={'params': True, 'dropout': True},
             in_axes=nn.broadcast,
             length=self.num_blocks,
+            metadata_params={nn.PARTITION_NAME: 'layers'},
         )
         return loop(block(name='blocks'), h, e)[0]

@@ -21,6 +21,8 @@ import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.networks.layers import (
+    INTO_BRANCH,
+    OUT_OF_BRANCH,
     Conv,
     Dropout,
     GroupNorm,
@@ -43,12 +45,12 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array, embedding: Array, train: bool) -> Array:
         h = nn.silu(GroupNorm(self.num_groups, name='norm_0')(x))
-        h = Conv(self.features, dtype=self.dtype, name='conv_0')(h)
-        time = dense(self.features, dtype=self.dtype, name='embedding')
+        h = Conv(self.features, axes=INTO_BRANCH, dtype=self.dtype, name='conv_0')(h)
+        time = dense(self.features, INTO_BRANCH, dtype=self.dtype, name='embedding')
         h = h + time(nn.silu(embedding))[:, None, None]
         h = nn.silu(GroupNorm(self.num_groups, name='norm_1')(h))
         h = Dropout(self.dropout)(h, train=train)
-        h = Conv(self.features, zero=True, dtype=self.dtype, name='conv_1')(h)
+        h = Conv(self.features, zero=True, axes=OUT_OF_BRANCH, dtype=self.dtype, name='conv_1')(h)
         if x.shape[-1] != self.features:
             x = Conv(self.features, size=1, dtype=self.dtype, name='shortcut')(x)
         return x + h
@@ -67,13 +69,13 @@ class AttentionBlock(nn.Module):
         # Rows of all images under one axis: see `flat_matmul`.
         h = GroupNorm(self.num_groups, name='norm')(x).reshape(-1, channels)
         query, key, value = (
-            layer(name=name)(h).reshape(batch, height * width, channels)
+            layer(INTO_BRANCH, name=name)(h).reshape(batch, height * width, channels)
             for name in ('query', 'key', 'value')
         )
         scores = jnp.einsum('bqc,bkc->bqk', query * channels**-0.5, key)
         weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(value.dtype)
         h = jnp.einsum('bqk,bkc->bqc', weights, value).reshape(-1, channels)
-        h = layer(zero_init, name='out')(h)
+        h = layer(OUT_OF_BRANCH, zero_init, name='out')(h)
         return x + h.reshape(x.shape)
 
 
@@ -187,8 +189,8 @@ class UNet(nn.Module):
         """Equation (1): t `[B]` to `[B, 4 channels]`."""
         width = 4 * self.channels
         h = timestep_embedding(t, self.channels)
-        h = dense(width, dtype=self.dtype, name='time_0')(h)
-        h = dense(width, dtype=self.dtype, name='time_1')(nn.silu(h))
+        h = dense(width, INTO_BRANCH, dtype=self.dtype, name='time_0')(h)
+        h = dense(width, OUT_OF_BRANCH, dtype=self.dtype, name='time_1')(nn.silu(h))
         if self.num_classes is None:
             if label is not None:
                 raise InputError('a label was given, but num_classes is None: set it to use labels')
