@@ -69,6 +69,7 @@ def jax_jobs(net: dict) -> dict:
     from gen_jax import runtime
 
     runtime.start()
+    import flax.linen as nn
     import jax
     import jax.numpy as jnp
 
@@ -86,7 +87,7 @@ def jax_jobs(net: dict) -> dict:
         'model': optim.optimizer('adam', learning_rate=LEARNING_RATE, clip_norm=CLIP),
     }
     batch = {'x': jnp.zeros((net['batch'], *spec.shape))}
-    state = jax.jit(lambda: init_state(method, optimizers, 0, batch))()
+    state = jax.jit(lambda: nn.unbox(init_state(method, optimizers, 0, batch)))()
     check_parameters(net, count_parameters(state.params))
     devices = parallel.lay_out(data=1, devices=jax.devices()[:1])
     train_step = parallel.compile_step(

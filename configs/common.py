@@ -21,7 +21,8 @@ def get_base() -> ml_collections.ConfigDict:
     config.networks = ml_collections.ConfigDict()  # by player
     config.method = ml_collections.ConfigDict()
     config.optim = ml_collections.ConfigDict()  # by player
-
+    # What networks compute in: 'float32', 'bfloat16' or 'float16'. Parameters, norms, softmax and
+    # losses are float32 always.
     config.precision = 'float32'
 
     config.ema = ml_collections.ConfigDict()
@@ -156,8 +157,7 @@ def use_images(config: ml_collections.ConfigDict, source: str, name: str) -> Non
 
 def unet(**fields) -> ml_collections.ConfigDict:
     """A U-Net; its defaults are the paper's for CIFAR-10."""
-    dtype = placeholder(str)  # what it computes in; None: float32
-    return section(name='unet.UNet', dtype=dtype, **fields)
+    return section(name='unet.UNet', remat=False, **fields)
 
 
 def sampling(sampler: str, num_steps: int) -> ml_collections.ConfigDict:
@@ -178,7 +178,7 @@ def whole_bound() -> ml_collections.ConfigDict:
 
 def resnet(**fields) -> ml_collections.ConfigDict:
     """A network that names what is in an image."""
-    return section(name='resnet.ResNet', num_groups=8, dropout=0.0, **fields)
+    return section(name='resnet.ResNet', num_groups=8, dropout=0.0, remat=False, **fields)
 
 
 def classifier(max_shift: int) -> ml_collections.ConfigDict:

@@ -24,7 +24,9 @@ def get_config(arg: str = ''):
     config.data.num_train = 100_000
     config.data.num_evaluation = 10_000
 
-    config.networks.model = common.section(name='mlp.MLP', width=256, num_blocks=4)
+    config.networks.model = common.section(
+        name='mlp.MLP', width=256, num_blocks=4, remat=False, scan=False
+    )
     config.method = common.section(
         name='diffusion.diffusion',
         process=common.section(name='gaussian.cosine', num_steps=1000),

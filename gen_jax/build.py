@@ -14,8 +14,10 @@ from gen_jax.errors import InputError, in_section
 from gen_jax.methods.method import Method
 from gen_jax.types import DataSpec
 
-# What a method tells its networks itself, because the data decides it.
-FROM_DATA = ('out_channels', 'num_classes')
+# What networks compute in; see `configs/common.py`.
+PRECISIONS = ('float32', 'bfloat16', 'float16')
+# Arguments of a network that its section does not hold, and what decides them instead.
+DECIDED_BY = {'out_channels': 'the data', 'num_classes': 'the data', 'dtype': '`precision`'}
 
 
 def method(config, spec: DataSpec) -> Method:
@@ -24,28 +26,31 @@ def method(config, spec: DataSpec) -> Method:
     Raises:
       InputError: a name or a keyword argument that does not exist, or has a wrong value.
     """
+    if config.precision not in PRECISIONS:
+        raise InputError(f'precision: no {config.precision!r}; choose from {", ".join(PRECISIONS)}')
     make, options = named('methods', config.method.to_dict(), 'method')
     if 'process' in options:
         process, process_options = named('processes', options['process'], 'method.process')
         options['process'] = call(process, process_options, 'method.process')
     factories = {
-        player: network_factory(section.to_dict(), f'networks.{player}')
+        player: network_factory(section.to_dict(), f'networks.{player}', config.precision)
         for player, section in config.networks.items()
     }
     return call(make, options, 'method', networks=factories, spec=spec)
 
 
-def network_factory(section: Mapping, field: str) -> Callable:
-    """The network class of a config section with its arguments bound, except those of the data."""
+def network_factory(section: Mapping, field: str, precision: str = 'float32') -> Callable:
+    """The network class of a config section, computing in `precision`, with its arguments bound,
+    except those of the data."""
     network, options = named('networks', section, field)
-    for name in FROM_DATA:
+    for name, decider in DECIDED_BY.items():
         if name in options:
-            raise InputError(f'{field}.{name}: the data decides this; remove it')
-    check_keywords(network, options, field, hidden=(*FROM_DATA, 'parent', 'name'))
+            raise InputError(f'{field}.{name}: {decider} decides this; remove it')
+    check_keywords(network, options, field, hidden=(*DECIDED_BY, 'parent', 'name'))
 
     def make(**given):
         with in_section(field):
-            return network(**options, **given)
+            return network(**options, dtype=precision, **given)
 
     return make
 

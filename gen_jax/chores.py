@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gen_jax import hosts
+from gen_jax import hosts, parallel
 from gen_jax.checkpoint import Checkpoints
 from gen_jax.data.dataset import Dataset
 from gen_jax.errors import InputError
@@ -33,7 +33,16 @@ class Chores:
 
     def __init__(self, run: Run, config, workdir: Path):
         self._every, self._workdir = config.train, workdir
+        self._parallel = run.parallel
         self._snapshot_every = config.ema.snapshot_every
+        self._cadences = (
+            *(
+                self._every[f'{what}_every']
+                for what in ('evaluate', 'score', 'sample', 'checkpoint')
+            ),
+            self._snapshot_every,
+            None if self._every.checkpoint_minutes is None else self._every.log_every,
+        )
         self._evaluate = _make_evaluations(run, config)
         self._preview = None
         if self._every.sample_every is not None:
@@ -58,6 +67,9 @@ class Chores:
     def do(self, step: int, state: TrainState, report: Report) -> None:
         """Does what is due after `step` and has not been done."""
         due, is_best = functools.partial(self.is_due, step), False
+        if not any(map(due, self._cadences)):
+            return
+        state = parallel.as_global(self._parallel, state)
         if self._is_evaluation_due(step):
             with report.pause():
                 row = report.evaluation(step, self._evaluate(due, state, self._dataset))
@@ -78,7 +90,7 @@ class Chores:
         """Saves a checkpoint of `step`, if there is none."""
         report.sync()  # a checkpoint vouches for the rows up to its step
         if step not in self._checkpoints.steps():
-            self._checkpoints.save(step, state)
+            self._checkpoints.save(step, parallel.as_global(self._parallel, state))
         self._saved_at = time.monotonic()
 
     def _is_evaluation_due(self, step: int) -> bool:

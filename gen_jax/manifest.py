@@ -33,15 +33,11 @@ _CONSTANTS = (0x243F6A88, 0x85A308D3)  # the first digits of pi: nothing up our 
 def describe(tree: Tree) -> Manifest:
     """`{'params/model/conv/kernel': {'dtype', 'shape', 'digest'}, ...}` of a tree of arrays."""
     leaves = leaves_of(tree)
-    digests = (
-        [_digest(leaf) for leaf in leaves.values()]
-        if jax.process_count() == 1
-        else [
-            # One after the other: many at once, each waiting for other processes, can block each other.
-            jax.device_get(_digest(leaf))
-            for leaf in leaves.values()
-        ]
-    )
+    digests = []
+    for leaf in leaves.values():
+        digest = _digest(leaf)
+        # Of several processes each waits for the others; many such programs at once can block.
+        digests.append(digest if jax.process_count() == 1 else jax.device_get(digest))
     digests = jax.device_get(digests)
     return {
         path: {**_kind(leaf), 'digest': '{:08x}{:08x}'.format(*digest)}

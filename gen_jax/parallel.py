@@ -3,8 +3,9 @@
 Two strategies serve the same step (see `step.py`):
 
     jit    a mesh with axes data x fsdp x tensor. The batch is split over data and fsdp; parameters,
-           optimizer state and averages are split over fsdp and tensor, leaf by leaf. The numbers
-           are those of one device, up to the order of summation.
+           optimizer state and averages are split over fsdp and tensor, leaf by leaf, or where a
+           network has named their axes, by these names. The numbers are those of one device, up
+           to the order of summation.
     pmap   every device holds the whole state and takes its part of the batch; the step averages
            over the axis 'data'. Noise is drawn for each device, so it depends on their number.
 
@@ -16,6 +17,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -106,24 +108,44 @@ def check_batch_size(parallel: Parallel, batch_size: int, field: str, num_parts:
 
 
 def state_shardings(parallel: Parallel, abstract_state: Tree) -> Tree:
-    """Where each leaf lives: its largest axis that divides evenly is split over fsdp, and the last
-    other axis that does is split over tensor; small leaves are replicated."""
+    """Where each leaf lives. Small leaves are replicated. Of others the largest axis that divides
+    evenly is split over fsdp, and the last other axis that does is split over tensor.
 
-    def sharding(leaf):
-        spec = [None] * len(leaf.shape)
-        small = leaf.size < MIN_SPLIT_ELEMENTS or jax.dtypes.issubdtype(
-            leaf.dtype, jax.dtypes.prng_key
-        )
-        by_size = sorted(range(len(spec)), key=lambda axis: leaf.shape[axis], reverse=True)
-        last_first = range(len(spec) - 1, -1, -1)
-        for name, order in (('fsdp', by_size), ('tensor', last_first)):
-            parts = parallel.mesh.shape[name]
-            free = [a for a in order if spec[a] is None and leaf.shape[a] % parts == 0]
-            if parts > 1 and free and not small:
-                spec[free[0]] = name
-        return NamedSharding(parallel.mesh, PartitionSpec(*spec))
+    Where a network has named the axes of a kernel, it comes in a box with the names, and so do its
+    average and its moments. Then 'hidden' alone is split over tensor, and the largest axis left
+    over fsdp. Of two chained matrices the first is thus split by its outputs and the second by its
+    inputs (Shoeybi et al. 2019): each device computes with its own part of both, and one sum over
+    devices ends the pair.
 
-    return jax.tree.map(sharding, abstract_state)
+    The shardings are those of the tree without boxes.
+    """
+
+    def unboxed(node):
+        names, tree = (node.names, node.value) if _is_box(node) else (None, node)
+        # A tree, since some optimizers leave a box empty, for a parameter that is not theirs.
+        return jax.tree.map(lambda leaf: _sharding(parallel, leaf, names), tree)
+
+    return jax.tree.map(unboxed, abstract_state, is_leaf=_is_box)
+
+
+def _is_box(node: object) -> bool:
+    return isinstance(node, nn.LogicallyPartitioned)
+
+
+def _sharding(parallel: Parallel, leaf, names: tuple[str | None, ...] | None) -> NamedSharding:
+    spec = [None] * len(leaf.shape)
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    by_size = sorted(range(len(spec)), key=lambda axis: leaf.shape[axis], reverse=True)
+    turns = [('fsdp', by_size), ('tensor', range(len(spec) - 1, -1, -1))]
+    # Sums over a row or a column, which some optimizers keep, have fewer axes than names.
+    if names is not None and len(names) == len(spec):
+        turns = [('tensor', [a for a in by_size if names[a] == 'hidden']), ('fsdp', by_size)]
+    for mesh_axis, order in turns:
+        parts = parallel.mesh.shape[mesh_axis]
+        free = [a for a in order if spec[a] is None and leaf.shape[a] % parts == 0]
+        if parts > 1 and free and leaf.size >= MIN_SPLIT_ELEMENTS and not is_key:
+            spec[free[0]] = mesh_axis
+    return NamedSharding(parallel.mesh, PartitionSpec(*spec))
 
 
 def place(parallel: Parallel, batch: Mapping[str, np.ndarray]) -> Batch:
@@ -150,6 +172,26 @@ def abstract_for_step(parallel: Parallel, batch: Tree) -> Tree:
         return jax.ShapeDtypeStruct((n, rows.shape[0] // n, *rows.shape[1:]), rows.dtype)
 
     return jax.tree.map(split, batch)
+
+
+def as_global(parallel: Parallel, state: Tree) -> Tree:
+    """A state as the step returned it, in arrays that all processes share.
+
+    The pmap of several processes returns one copy for each of them, which no other program of all
+    devices takes. No data moves.
+    """
+    if parallel.strategy == 'jit' or jax.process_count() == 1:
+        return state
+
+    def share(leaf):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(share(jax.random.key_data(leaf)))
+        if not leaf.is_fully_addressable:
+            return leaf  # as it was initialized or restored
+        copies = [shard.data for shard in leaf.addressable_shards]
+        return jax.make_array_from_single_device_arrays(leaf.shape, parallel.replicated, copies)
+
+    return jax.tree.map(share, state)
 
 
 def compile_step(parallel: Parallel, step: Callable, shardings: Tree) -> Callable:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -70,15 +71,15 @@ def assemble(config, devices: Sequence[jax.Device] | None = None) -> Run:
         player: build.call(optimizer, section.to_dict(), f'optim.{player}', field=f'optim.{player}')
         for player, section in config.optim.items()
     }
-    template = jax.eval_shape(
+    boxed = jax.eval_shape(  # with names of axes, which only the shardings need
         functools.partial(init_state, method, optimizers, num_profiles=len(_lengths(config))),
         config.seed,
         abstract_batch(spec, layout.batch_devices),
     )
     template = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        template,
-        parallel.state_shardings(layout, template),
+        nn.unbox(boxed),
+        parallel.state_shardings(layout, boxed),
     )
     return Run(layout, spec, method, optimizers, template)
 
@@ -103,7 +104,10 @@ def initialize(run: Run, seed: int) -> TrainState:
     batch = abstract_batch(run.spec, run.parallel.batch_devices)
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), batch)
     num_profiles = len(run.template.power_ema)
-    make = functools.partial(init_state, run.method, run.optimizers, num_profiles=num_profiles)
+
+    def make(seed, batch):
+        return nn.unbox(init_state(run.method, run.optimizers, seed, batch, num_profiles))
+
     shardings = jax.tree.map(lambda leaf: leaf.sharding, run.template)
     options = runtime.quick_compile_options(run.parallel.platform)
     return jax.jit(make, out_shardings=shardings, compiler_options=options)(seed, zeros)

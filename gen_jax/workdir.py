@@ -23,9 +23,10 @@ from gen_jax import hosts
 from gen_jax.errors import InputError
 from gen_jax.writers import write_json
 
-# What may differ when a run goes on: how long and how often, where the data lies, on what devices.
-# Everything else makes it another run.
-_MAY_DIFFER = ('train', 'evaluate', 'sample', 'parallel', 'data.data_dir')
+# What may differ when a run goes on: how long and how often, where the data lies, on what devices,
+# in which precision, and whether activations are kept (`networks.*.remat`). Everything else makes
+# it another run.
+_MAY_DIFFER = ('train', 'evaluate', 'sample', 'parallel', 'precision', 'data.data_dir')
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'gen_jax')
 
 
@@ -210,7 +211,9 @@ def _read_json(path: Path) -> dict:
 
 
 def _may_differ(field: str) -> bool:
-    return any(field == allowed or field.startswith(allowed + '.') for allowed in _MAY_DIFFER)
+    return field.endswith('.remat') or any(
+        field == allowed or field.startswith(allowed + '.') for allowed in _MAY_DIFFER
+    )
 
 
 def _flat(values: dict, prefix: str = '') -> dict:

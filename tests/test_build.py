@@ -21,6 +21,16 @@ def test_a_config_becomes_a_method(config):
     assert isinstance(build.method(config, SPEC), Method)
 
 
+def test_every_network_computes_in_the_precision_of_the_config(config, monkeypatch):
+    def method(networks, spec, process, **options):
+        return {player: make().dtype for player, make in networks.items()}
+
+    monkeypatch.setattr('gen_jax.methods.diffusion.diffusion', method)
+    config.networks.critic = {'name': 'mlp.MLP'}
+    config.precision = 'bfloat16'
+    assert build.method(config, SPEC) == {'model': 'bfloat16', 'critic': 'bfloat16'}
+
+
 def remove(section: str, name: str):
     def change(config):
         owner = config
@@ -50,6 +60,11 @@ def put(field: str, value):
         (put('method.process.beta', 3), r"^method\.process\.beta: cosine takes no 'beta'"),
         (put('networks.model.width', 3), r"^networks\.model\.width: UNet takes no 'width'"),
         (put('networks.model.num_classes', 3), r'^networks\.model\.num_classes: the data decides'),
+        (put('networks.model.dtype', 'bfloat16'), r'^networks\.model\.dtype: `precision` decides'),
+        (
+            put('precision', 'float8'),
+            r"^precision: no 'float8'; choose from float32, bfloat16, float16$",
+        ),
         (put('networks.critic', {'name': 'unet.UNet'}), r"^networks: has .*'critic'"),
     ],
 )

@@ -58,7 +58,12 @@ BAD = {
     'never trained, evaluate': ((SMOKE, '--mode=evaluate'), 'has no checkpoints; train first'),
     'network name': ((SMOKE, '--config.networks.model.name=unet.Unet'), 'it has AttentionBlock'),
     'network module': ((SMOKE, '--config.networks.model.name=unett.UNet'), 'networks.model.name'),
-    'dtype': ((SMOKE, '--config.networks.model.dtype=bfloat'), 'networks.model.dtype: no'),
+    'precision': ((SMOKE, '--config.precision=float8'), "precision: no 'float8'; choose from"),
+    'no precision': ((SMOKE, '--config.precision=None'), 'precision: no None; choose from float32'),
+    'precision of a network': (
+        (SMOKE, '--config.networks.model.dtype=float16'),
+        "no field 'dtype'",
+    ),
     'no levels': (
         (SMOKE, '--config.networks.model.channel_multipliers=()'),
         'networks.model.channel_multipliers: ()',

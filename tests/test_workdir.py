@@ -80,6 +80,9 @@ def test_a_folder_of_another_config_names_what_differs(config, tmp_path):
     workdir.check(tmp_path, config)
     config.train.num_steps = 99  # how long is no part of what a run is
     workdir.check(tmp_path, config)
+    config.precision = 'bfloat16'
+    config.networks.model.remat = True
+    workdir.check(tmp_path, config)
     config.seed = 5
     with pytest.raises(InputError, match='seed is 0 there and 5 here'):
         workdir.check(tmp_path, config)

@@ -46,6 +46,7 @@ def feature_net(spec: DataSpec, *, weights: str | None = None) -> Extractor:
             f'weights: {path} was trained on examples of shape {shape}, and these have '
             f'{spec.shape}; train a feature net on this data'
         )
+    # In float32, whatever it was trained in: a score must not depend on that.
     factory = build.network_factory(facts['network'] or {}, 'weights: networks.model')
     network = factory(num_classes=facts['num_classes'])
     params = _nested(arrays, 'model/')

@@ -1,8 +1,7 @@
 """Layers of the convolutional networks, and the forms of them that are fast on a CPU.
 
 Images are `[B, H, W, C]`, kernels `[kernel height, kernel width, C in, C out]`. Parameters are
-float32; `dtype` is what a layer computes in, None meaning its input's own. Statistics and softmax
-are float32 whatever `dtype` says.
+float32; `dtype` is what a layer computes in. Statistics and softmax are float32 whatever it says.
 
 On GPU and TPU a convolution is `lax.conv_general_dilated`. XLA's CPU backend is good at some
 convolutions only, so there `conv` takes the ones it is bad at as matrix products; each form equals
@@ -24,6 +23,10 @@ from gen_jax.types import Array
 kernel_init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 # ... but those that end a residual branch or the network, which start at (almost) nothing.
 zero_init = nn.initializers.zeros_init()
+
+# Names of the axes of a matrix, inputs first: 'channels' are those of the residual stream, 'hidden'
+# is what lives inside a branch. They say where `parallel.state_shardings` may split it.
+INTO_BRANCH, OUT_OF_BRANCH = ('channels', 'hidden'), ('hidden', 'channels')
 
 
 def plain_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
@@ -166,11 +169,14 @@ class Conv(nn.Module):
     size: int = 3
     stride: int = 1
     zero: bool = False
-    dtype: str | None = None
+    axes: tuple[str, str] | None = None  # names of those of the channels
+    dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         init = zero_init if self.zero else kernel_init
+        if self.axes is not None:
+            init = nn.with_logical_partitioning(init, (None, None, *self.axes))
         x, kernel, bias = _with_weights(self, x, self.size, init)
         return conv(x, kernel, self.stride) + bias
 
@@ -181,7 +187,7 @@ class UpsampleConv(nn.Module):
     features: int
     height: int
     width: int
-    dtype: str | None = None
+    dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -193,8 +199,15 @@ def _with_weights(module: nn.Module, x: Array, size: int, init) -> tuple[Array, 
     """x, and the module's kernel and bias, in the type that it computes in."""
     kernel = module.param('kernel', init, (size, size, x.shape[-1], module.features))
     bias = module.param('bias', nn.initializers.zeros_init(), (module.features,))
-    dtype = module.dtype or x.dtype
-    return x.astype(dtype), kernel.astype(dtype), bias.astype(dtype)
+    return tuple(array.astype(module.dtype) for array in (x, kernel, bias))
+
+
+def dense(
+    features: int, axes: tuple[str, str], init=kernel_init, *, dtype: str, name: str
+) -> nn.Dense:
+    """A linear layer with bias whose kernel's axes have names."""
+    kernel = nn.with_logical_partitioning(init, axes)
+    return nn.Dense(features, kernel_init=kernel, dtype=dtype, name=name)
 
 
 class GroupNorm(nn.Module):

@@ -7,6 +7,7 @@
 Normalization is by groups (Wu & He 2018), so that an image's features depend on no other image.
 """
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -20,7 +21,8 @@ class ResNet(nn.Module):
     """Level i has `num_blocks` blocks of `channels * channel_multipliers[i]` channels.
 
     Each level but the first halves the resolution. There are as many features as the last level
-    has channels.
+    has channels. `dtype` is what is computed in. `remat` computes a block anew in the backward pass
+    instead of keeping what it computed: less memory, more time.
 
     Raises:
       InputError: fields that make no network.
@@ -32,6 +34,8 @@ class ResNet(nn.Module):
     num_blocks: int = 2
     num_groups: int = 8
     dropout: float = 0.0
+    dtype: str = 'float32'
+    remat: bool = False
 
     def __post_init__(self):
         if self.num_blocks < 1:
@@ -55,20 +59,29 @@ class ResNet(nn.Module):
         `train` says whether to drop features out; draws from the 'dropout' key.
         """
 
-        def normalized(h: Array, name: str) -> Array:
-            return nn.silu(GroupNorm(self.num_groups, name=name)(h))
-
-        h = Conv(self.channels, name='conv_in')(x)
+        # Not a module of its own, for the names of the parameters in files of weights.
+        block = nn.remat(_block, static_argnums=(2, 3, 4)) if self.remat else _block
+        h = Conv(self.channels, dtype=self.dtype, name='conv_in')(x)
         for level, multiplier in enumerate(self.channel_multipliers):
-            width = self.channels * multiplier
             for i in range(self.num_blocks):
-                name, stride = f'level_{level}_block_{i}', 2 if level > 0 and i == 0 else 1
-                branch = normalized(h, f'{name}_norm_0')
-                if stride > 1 or h.shape[-1] != width:
-                    h = Conv(width, size=1, stride=stride, name=f'{name}_shortcut')(branch)
-                branch = Conv(width, stride=stride, name=f'{name}_conv_0')(branch)
-                branch = normalized(branch, f'{name}_norm_1')
-                h = h + Conv(width, name=f'{name}_conv_1')(branch)
-        features = normalized(h, 'norm_out').mean((1, 2))
+                stride = 2 if level > 0 and i == 0 else 1
+                h = block(self, h, f'level_{level}_block_{i}', self.channels * multiplier, stride)
+        features = _normalized(self, h, 'norm_out').astype('float32').mean((1, 2))
         kept = Dropout(self.dropout)(features, train=train)
-        return features, nn.Dense(self.num_classes, name='out')(kept)
+        logits = nn.Dense(self.num_classes, dtype=self.dtype, name='out')(kept)
+        return features, logits.astype('float32')
+
+
+def _block(network: ResNet, h: Array, name: str, width: int, stride: int) -> Array:
+    """Equation (1), with layers of `network`: h `[B, H, W, C]` to `[B, H/s, W/s, width]`."""
+    conv = functools.partial(Conv, width, dtype=network.dtype)
+    branch = _normalized(network, h, f'{name}_norm_0')
+    if stride > 1 or h.shape[-1] != width:
+        h = conv(size=1, stride=stride, name=f'{name}_shortcut')(branch)
+    branch = conv(stride=stride, name=f'{name}_conv_0')(branch)
+    branch = _normalized(network, branch, f'{name}_norm_1')
+    return h + conv(name=f'{name}_conv_1')(branch)
+
+
+def _normalized(network: ResNet, h: Array, name: str) -> Array:
+    return nn.silu(GroupNorm(network.num_groups, name=name)(h))

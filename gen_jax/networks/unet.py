@@ -13,23 +13,25 @@ with conv0 and W0 zero at the start, shortcut a 1x1 convolution where the number
 and the identity elsewhere, and attention of one head over all pixels.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.networks.layers import (
+    INTO_BRANCH,
+    OUT_OF_BRANCH,
     Conv,
     Dropout,
     GroupNorm,
     UpsampleConv,
-    kernel_init,
+    dense,
     timestep_embedding,
     zero_init,
 )
 from gen_jax.types import Array
-
-DTYPES = ('float32', 'bfloat16', 'float16')
 
 
 class ResidualBlock(nn.Module):
@@ -38,19 +40,17 @@ class ResidualBlock(nn.Module):
     features: int
     num_groups: int
     dropout: float
-    dtype: str | None = None
+    dtype: str = 'float32'
 
     @nn.compact
-    def __call__(self, x: Array, embedding: Array, *, train: bool) -> Array:
+    def __call__(self, x: Array, embedding: Array, train: bool) -> Array:
         h = nn.silu(GroupNorm(self.num_groups, name='norm_0')(x))
-        h = Conv(self.features, dtype=self.dtype, name='conv_0')(h)
-        time = nn.Dense(self.features, kernel_init=kernel_init, dtype=self.dtype, name='embedding')(
-            nn.silu(embedding)
-        )
-        h = h + time[:, None, None]
+        h = Conv(self.features, axes=INTO_BRANCH, dtype=self.dtype, name='conv_0')(h)
+        time = dense(self.features, INTO_BRANCH, dtype=self.dtype, name='embedding')
+        h = h + time(nn.silu(embedding))[:, None, None]
         h = nn.silu(GroupNorm(self.num_groups, name='norm_1')(h))
         h = Dropout(self.dropout)(h, train=train)
-        h = Conv(self.features, zero=True, dtype=self.dtype, name='conv_1')(h)
+        h = Conv(self.features, zero=True, axes=OUT_OF_BRANCH, dtype=self.dtype, name='conv_1')(h)
         if x.shape[-1] != self.features:
             x = Conv(self.features, size=1, dtype=self.dtype, name='shortcut')(x)
         return x + h
@@ -60,25 +60,22 @@ class AttentionBlock(nn.Module):
     """Equation (4): every pixel of x `[B, H, W, C]` attends to all; returns the same shape."""
 
     num_groups: int
-    dtype: str | None = None
+    dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         batch, height, width, channels = x.shape
-
-        def dense(name: str, init=kernel_init) -> nn.Dense:
-            return nn.Dense(channels, kernel_init=init, dtype=self.dtype, name=name)
-
+        layer = functools.partial(dense, channels, dtype=self.dtype)
         # Rows of all images under one axis: see `flat_matmul`.
         h = GroupNorm(self.num_groups, name='norm')(x).reshape(-1, channels)
         query, key, value = (
-            dense(name)(h).reshape(batch, height * width, channels)
+            layer(INTO_BRANCH, name=name)(h).reshape(batch, height * width, channels)
             for name in ('query', 'key', 'value')
         )
         scores = jnp.einsum('bqc,bkc->bqk', query * channels**-0.5, key)
         weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(value.dtype)
         h = jnp.einsum('bqk,bkc->bqc', weights, value).reshape(-1, channels)
-        h = dense('out', zero_init)(h)
+        h = layer(OUT_OF_BRANCH, zero_init, name='out')(h)
         return x + h.reshape(x.shape)
 
 
@@ -88,7 +85,8 @@ class UNet(nn.Module):
     `attention_resolutions` names the heights that get attention; the bottleneck always does.
     `out_channels` None means as many as x has. With `num_classes` K the label table has K + 1 rows:
     row K stands for 'no label', the unconditional model of classifier-free guidance (Ho & Salimans
-    2022). `dtype` is the computing type ('bfloat16'), None meaning float32.
+    2022). `dtype` is what is computed in. `remat` computes a block anew in the backward pass
+    instead of keeping what it computed: less memory, more time.
 
     Raises:
       InputError: fields that make no network.
@@ -102,7 +100,8 @@ class UNet(nn.Module):
     num_groups: int = 32
     out_channels: int | None = None
     num_classes: int | None = None
-    dtype: str | None = None
+    dtype: str = 'float32'
+    remat: bool = False
 
     def __post_init__(self):
         self._check()
@@ -124,14 +123,19 @@ class UNet(nn.Module):
         embedding = self._embed(t, label)
         levels = [self.channels * multiplier for multiplier in self.channel_multipliers]
 
+        residual, attending = ResidualBlock, AttentionBlock
+        if self.remat:
+            residual = nn.remat(residual, static_argnums=(3,))  # `train`
+            attending = nn.remat(attending)
+
         def block(h: Array, features: int, name: str) -> Array:
-            module = ResidualBlock(features, self.num_groups, self.dropout, self.dtype, name=name)
-            return module(h, embedding, train=train)
+            module = residual(features, self.num_groups, self.dropout, self.dtype, name=name)
+            return module(h, embedding, train)
 
         def attention(h: Array, name: str) -> Array:
-            return AttentionBlock(self.num_groups, self.dtype, name=name)(h)
+            return attending(self.num_groups, self.dtype, name=name)(h)
 
-        h = Conv(self.channels, dtype=self.dtype, name='conv_in')(x.astype(self.dtype or x.dtype))
+        h = Conv(self.channels, dtype=self.dtype, name='conv_in')(x)
         skips = [h]
         for level, features in enumerate(levels):
             for i in range(self.num_blocks):
@@ -180,15 +184,13 @@ class UNet(nn.Module):
             )
         if not 0 <= self.dropout < 1:
             raise InputError(f'dropout: {self.dropout} must be from 0 to below 1')
-        if self.dtype not in (None, *DTYPES):
-            raise InputError(f'dtype: no {self.dtype!r}; use one of {", ".join(DTYPES)}, or None')
 
     def _embed(self, t: Array, label: Array | None) -> Array:
         """Equation (1): t `[B]` to `[B, 4 channels]`."""
         width = 4 * self.channels
         h = timestep_embedding(t, self.channels)
-        h = nn.Dense(width, kernel_init=kernel_init, dtype=self.dtype, name='time_0')(h)
-        h = nn.Dense(width, kernel_init=kernel_init, dtype=self.dtype, name='time_1')(nn.silu(h))
+        h = dense(width, INTO_BRANCH, dtype=self.dtype, name='time_0')(h)
+        h = dense(width, OUT_OF_BRANCH, dtype=self.dtype, name='time_1')(nn.silu(h))
         if self.num_classes is None:
             if label is not None:
                 raise InputError('a label was given, but num_classes is None: set it to use labels')

@@ -4,6 +4,7 @@ import functools
 import importlib
 from types import SimpleNamespace
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,7 +38,7 @@ def case(request):
     batches = training_batches(load_data(config).train, batch_size=8, seed=0)
     batch = next(batches)
     batches.close()
-    start = jax.jit(functools.partial(init_state, method, run.optimizers))(0, batch)
+    start = nn.unbox(jax.jit(functools.partial(init_state, method, run.optimizers))(0, batch))
 
     def program_of(phase):
         player = phase.player
