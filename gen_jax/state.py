@@ -37,13 +37,13 @@ class Guard:
 
 def first_guard() -> Guard:
     """That of a run that has not begun."""
-    zero = jnp.int32(0)
+    # Four zeros, not one: the step donates its state, and no buffer can be given away twice.
     return Guard(
-        skipped=zero,
-        in_a_row=zero,
-        since=zero,
+        skipped=jnp.int32(0),
+        in_a_row=jnp.int32(0),
+        since=jnp.int32(0),
         loss_scale=jnp.float32(FIRST_LOSS_SCALE),
-        finite_in_a_row=zero,
+        finite_in_a_row=jnp.int32(0),
     )
 
 
@@ -93,7 +93,7 @@ def init_state(
     params, model_state = method.init(keys.stream(seed, 'init'), batch)
 
     def average() -> dict[str, Tree]:
-        # Copies: the step donates its state, and one buffer cannot be given away twice.
+        # Copies, for the same reason.
         return jax.tree.map(jnp.copy, {player: params[player] for player in method.averaged})
 
     return TrainState(
