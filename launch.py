@@ -12,8 +12,10 @@ Exit status: 0 the work was done; 2 bad input, with one line saying what would b
 that ask to be started again, or not to be, are in `gen_jax/errors.py`.
 """
 
+import os
 import re
 import sys
+import traceback
 from pathlib import Path
 
 from absl import app, flags
@@ -154,6 +156,24 @@ def explain(complaint: str) -> str:
     return ' '.join(lines)
 
 
+def end_alone(error: Exception) -> None:
+    """Where several processes run and this one cannot go on, ends it at once: the usual way out
+    waits for the others, and they for it."""
+    import jax
+
+    if not jax.distributed.is_initialized():
+        return
+    from gen_jax import hosts
+
+    lost = hosts.explain(error)
+    if lost is None:
+        traceback.print_exception(error)
+    else:
+        print(f'error: {lost}', file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(1 if lost is None else lost.status)
+
+
 def run() -> None:
     """Runs `main`, and turns every end that was foreseen into one line and its status."""
     hint = '; the same command goes on from the last checkpoint'
@@ -165,6 +185,9 @@ def run() -> None:
     except Ended as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(error.status)
+    except Exception as error:
+        end_alone(error)
+        raise
     except KeyboardInterrupt:
         print(f'interrupted{hint if MODE.value == "train" else ""}', file=sys.stderr)
         sys.exit(130)

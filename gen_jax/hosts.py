@@ -19,6 +19,9 @@ from gen_jax.types import Tree
 # A process that is silent for so long is taken for dead, and the others end.
 SECONDS_TO_MISS = 15
 
+# Words in what collectives and the coordinator say when a process does not answer.
+_SIGNS_OF_LOSS = ('Gloo', 'NCCL', 'UNAVAILABLE', 'DEADLINE_EXCEEDED', 'heartbeat', 'Barrier')
+
 # How many processes an environment that JAX recognizes says that there are.
 _COUNTS = ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE')
 
@@ -73,6 +76,18 @@ def _initialize(*where, **options) -> None:
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split('\n')[0]
         raise ProcessLost(f'the processes of this run did not find each other ({reason})') from None
+
+
+def explain(error: Exception) -> ProcessLost | None:
+    """What an error of a computation over several processes means, where one of them is gone."""
+    text = str(error)
+    if not jax.distributed.is_initialized() or not any(sign in text for sign in _SIGNS_OF_LOSS):
+        return None
+    reason = text.strip().split('\n')[0][:200]
+    return ProcessLost(
+        f'another process of this run ended or cannot be reached ({reason}); see what it said, and '
+        'start all of them again'
+    )
 
 
 def is_first() -> bool:
