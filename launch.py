@@ -12,6 +12,7 @@ Exit status: 0 the work was done; 2 bad input, with one line saying what would b
 that ask to be started again, or not to be, are in `gen_jax/errors.py`.
 """
 
+import importlib
 import os
 import re
 import sys
@@ -23,7 +24,10 @@ from ml_collections import config_flags
 
 from gen_jax.errors import Ended, InputError, Preempted
 
-MODES = ('train', 'sample', 'evaluate', 'compare', 'export', 'plan')
+MODES = (
+    *('train', 'sample', 'evaluate', 'compare', 'export', 'plan'),
+    *('inspect', 'replay', 'certify'),
+)
 
 CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'File of the run, for example configs/X.py.'
@@ -36,9 +40,15 @@ OUT = flags.DEFINE_string(
     'out', None, 'sample, export: file to write; one in the workdir by default.'
 )
 LABEL = flags.DEFINE_integer('label', None, 'sample: the class to draw; all in turn by default.')
-STEPS = flags.DEFINE_integer('steps', None, 'sample: steps of the sampler.')
+STEPS = flags.DEFINE_integer(
+    'steps', None, 'sample: steps of the sampler; certify: steps to train.'
+)
+KILLS = flags.DEFINE_integer('kills', 20, 'certify: how often to kill the run.')
 CHECKPOINT = flags.DEFINE_string(
     'checkpoint', 'latest', "sample, evaluate, export: 'latest', 'best' or a step."
+)
+EMA_LENGTH = flags.DEFINE_float(
+    'ema_length', None, 'sample, evaluate, export: length of the average, a share of the training.'
 )
 COORDINATOR = flags.DEFINE_string(
     'coordinator', None, 'Several processes: host:port of the first one.'
@@ -49,9 +59,10 @@ WORKDIRS = flags.DEFINE_list('workdirs', None, 'compare: evaluated runs, with co
 
 # The flags that belong to some modes only.
 FLAGS_OF = {
-    'sample': ('num', 'seed', 'out', 'label', 'steps', 'checkpoint'),
-    'evaluate': ('checkpoint', 'seed'),
-    'export': ('checkpoint', 'out'),
+    'sample': ('num', 'seed', 'out', 'label', 'steps', 'checkpoint', 'ema_length'),
+    'evaluate': ('checkpoint', 'seed', 'ema_length'),
+    'export': ('checkpoint', 'out', 'ema_length'),
+    'certify': ('steps', 'kills', 'seed'),
     'compare': ('workdirs',),
 }
 
@@ -72,7 +83,8 @@ def main(argv: list[str]) -> None:
 
         compare([Path(name).expanduser() for name in WORKDIRS.value or ()])
         return
-    if CONFIG.value is None:
+    # What a folder holds can be asked without a config.
+    if CONFIG.value is None and not (MODE.value == 'inspect' and WORKDIR.value):
         raise InputError('--config: which run? For example --config=configs/ddpm_digits.py')
     config, workdir = CONFIG.value, Path(WORKDIR.value or default_workdir()).expanduser()
     chosen = {name: flags.FLAGS[name].value for name in mine}
@@ -82,33 +94,33 @@ def main(argv: list[str]) -> None:
 
     hosts.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     runtime.start()
-    if MODE.value == 'train':
-        from gen_jax.train import train
+    work = getattr(importlib.import_module(f'gen_jax.{MODE.value}'), MODE.value)
+    if MODE.value == 'plan':
+        work(config)
+    elif MODE.value == 'inspect':
+        work(workdir, config)
+    elif MODE.value == 'certify':
+        work(config, workdir, config_words(), **chosen)
+    else:
+        work(config, workdir, **chosen)
 
-        train(config, workdir)
-    elif MODE.value == 'sample':
-        from gen_jax.sample import sample
 
-        sample(config, workdir, **chosen)
-    elif MODE.value == 'evaluate':
-        from gen_jax.evaluate import evaluate
-
-        evaluate(config, workdir, **chosen)
-    elif MODE.value == 'export':
-        from gen_jax.export import export
-
-        export(config, workdir, **chosen)
-    elif MODE.value == 'plan':
-        from gen_jax.plan import plan
-
-        plan(config)
+def config_words() -> list[str]:
+    """The words of the command line that say which config it is, as they were given."""
+    words = []
+    for i, word in enumerate(sys.argv):
+        name, equals, _ = word.lstrip('-').partition('=')
+        if word.startswith('-') and (name == 'config' or name.startswith('config.')):
+            words += sys.argv[i : i + (1 if equals else 2)]
+    return words
 
 
 def default_workdir() -> str:
-    """`runs/<config name>`, or `runs/<config name>-<argument>` for a config with an argument."""
+    """`runs/<config name>-<argument of the config>`, and `-certificate` for a certificate."""
     path, _, argument = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
     name = Path(path).stem
-    return f'runs/{name}-{argument}' if argument else f'runs/{name}'
+    kind = 'certificate' if MODE.value == 'certify' else ''
+    return 'runs/' + '-'.join(part for part in (name, argument, kind) if part)
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -87,6 +87,8 @@ def finish(config: ml_collections.ConfigDict, arg: str) -> ml_collections.Config
             config.evaluate.scores.num = config.train.score_num = 40
             config.evaluate.scores.num_references = 60
             config.train.score_every = 3
+        if config.ema.snapshot_every is not None:
+            config.ema.snapshot_every = 1
         config.sample.num = 8
         config.sample.batch_size = 8
     elif arg:

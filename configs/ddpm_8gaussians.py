@@ -43,6 +43,7 @@ def get_config(arg: str = ''):
         clip_norm=1.0,
     )
     config.ema.decay = 0.999
+    config.ema.snapshot_every = 500
 
     config.train.num_steps = 10_000
     config.train.log_every = 200

@@ -31,6 +31,7 @@ def get_config(arg: str = ''):
         name='adam', learning_rate=2e-4, warmup_steps=5000, clip_norm=1.0
     )
     config.ema.decay = 0.9999
+    config.ema.snapshot_every = 50_000
 
     config.train.num_steps = 800_000
     config.train.log_every = 100

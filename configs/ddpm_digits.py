@@ -42,6 +42,7 @@ def get_config(arg: str = ''):
         clip_norm=1.0,
     )
     config.ema.decay = 0.998
+    config.ema.snapshot_every = 500
 
     config.train.num_steps = 4000
     config.train.log_every = 50

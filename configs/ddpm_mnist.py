@@ -28,6 +28,7 @@ def get_config(arg: str = ''):
         name='adam', learning_rate=5e-4, warmup_steps=500, clip_norm=1.0
     )
     config.ema.decay = 0.999
+    config.ema.snapshot_every = 2000
 
     config.train.num_steps = 20_000
     config.train.log_every = 50

@@ -162,6 +162,22 @@ class Checkpoints:
         args = ocp.args.Composite(manifest=ocp.args.JsonRestore())
         return manifest.unseal(self._manager.restore(step, args=args)['manifest'])
 
+    def fault_of(self, step: int) -> str | None:
+        """What is wrong with the checkpoint of this step; None where it is what was saved."""
+        try:
+            leaves = self.manifest_of(step)
+            here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            saved = self._manager.item_metadata(step)['state'].tree
+            template = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), saved
+            )
+            manifest.check_same_leaves(leaves, template, step)
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+            manifest.check_content(leaves, self._manager.restore(step, args=args)['state'])
+        except Exception as error:  # whatever broke inside: any unreadable file is damage
+            return _reason(error)
+        return None
+
     def _restore_if_sound(self, step: int, template: Tree) -> Tree | None:
         """None, with a word on stderr, where this or another process finds the checkpoint damaged.
 
@@ -179,8 +195,7 @@ class Checkpoints:
         except InputError:
             raise
         except Exception as error:  # whatever broke inside: any unreadable file is damage
-            reason = str(error).strip().split('\n')[0][:160] or type(error).__name__
-            print(f'warning: checkpoint {step} is damaged ({reason})', file=sys.stderr)
+            print(f'warning: checkpoint {step} is damaged ({_reason(error)})', file=sys.stderr)
         return None if hosts.any_of(state is None) else state
 
     def _set_aside(self, step: int) -> None:
@@ -195,6 +210,10 @@ class Checkpoints:
     def _empty_trash(self) -> None:
         if not self.read_only and hosts.is_first():
             shutil.rmtree(self.folder / _TRASH, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().split('\n')[0][:160] or type(error).__name__
 
 
 def restore_for_use(

@@ -49,15 +49,16 @@ class Chores:
             self._preview = make_preview(run, config, workdir)
 
     def begin(
-        self, first: int, dataset: Dataset, checkpoints: Checkpoints, snapshots: Checkpoints
+        self, first: int, dataset: Dataset, checkpoints: Checkpoints, snapshots: Checkpoints | None
     ) -> None:
-        """Takes up the run after step `first`."""
+        """Takes up the run after step `first`; `snapshots` is None where none are kept."""
         self._dataset, self._checkpoints, self._snapshots = dataset, checkpoints, snapshots
         self._first = first
         rows = read_rows(self._workdir / 'metrics.jsonl')
         self._rows = [row for row in rows if row['step'] <= first]
         checkpoints.keep_best(best_step(self._rows, self._every.best_by, checkpoints.steps()))
-        snapshots.drop_after(first)
+        if snapshots is not None:
+            snapshots.drop_after(first)
         self._saved_at = time.monotonic()
 
     def is_due(self, step: int, every: int | None) -> bool:

@@ -3,6 +3,7 @@
     0    the work was done
     2    bad input                                                     InputError
     3    losses or gradients are not finite any more                   Diverged
+    4    a certificate that does not hold                              CheckFailed
     75   asked to end by a signal; saved, and goes on when it is       Preempted
          started again
     76   another process of the run was lost; goes on when all of      ProcessLost
@@ -10,7 +11,7 @@
     130  interrupted at once, by a second Ctrl-C
 
 75 is the EX_TEMPFAIL of BSD's sysexits.h, 'try again later', and 76 its EX_PROTOCOL. Whoever starts
-runs again by itself should do so for 75, 76, and deaths by signal, and not for 2 and 3.
+runs again by itself should do so for 75, 76, and deaths by signal, and not for 2, 3 and 4.
 """
 
 import contextlib
@@ -33,6 +34,12 @@ class Diverged(Ended):
     """Training met numbers that are not finite, again and again."""
 
     status = 3
+
+
+class CheckFailed(Ended):
+    """Something is not what it must be."""
+
+    status = 4
 
 
 class Preempted(Ended):

@@ -10,9 +10,8 @@ from types import ModuleType
 import jax
 import numpy as np
 
-from gen_jax import build, keys, parallel, preemption
+from gen_jax import build, hosts, keys, parallel, preemption
 from gen_jax import workdir as workdirs
-from gen_jax.checkpoint import restore_for_use
 from gen_jax.data.dataset import Dataset, Split, evaluation_batches
 from gen_jax.errors import in_section
 from gen_jax.metrics.neighbors import nearest
@@ -21,8 +20,8 @@ from gen_jax.report.evaluation import write_report
 from gen_jax.run import Run, abstract_batch, assemble, load_data, modality
 from gen_jax.scores import Sets
 from gen_jax.scoring import Scored, make_scores
-from gen_jax.selection import chosen_step
 from gen_jax.state import TrainState, sampling_params
+from gen_jax.trained import trained
 from gen_jax.writers import Display, finite, read_rows, write_json
 
 _SHOWN = 100  # samples in the report
@@ -30,7 +29,12 @@ _ROW = 8  # rows of nearest examples there, and pictures in each: as many, for a
 
 
 def evaluate(
-    config, workdir: Path, *, checkpoint: str = 'latest', seed: int | None = None
+    config,
+    workdir: Path,
+    *,
+    checkpoint: str = 'latest',
+    seed: int | None = None,
+    ema_length: float | None = None,
 ) -> dict[str, dict]:
     """Evaluates a checkpoint of `workdir`; writes `evaluation.json` and `report.html`.
 
@@ -43,6 +47,7 @@ def evaluate(
       workdir: the run's folder.
       checkpoint: 'latest', 'best' or a step.
       seed: of the samples that are scored; None for the config's.
+      ema_length: of the average of the weights; see `trained.py`.
 
     Returns:
       `{name: record}`; see `passport.py`.
@@ -55,13 +60,14 @@ def evaluate(
     options = config.evaluate.options.to_dict()
     measure = make_evaluation(run, config, options)
     score = scores_of(run, config, seed)
-    choose = functools.partial(chosen_step, workdir, checkpoint, config.train.best_by)
-    state = restore_for_use(run.template, workdir, choose)
+    state, average = trained(run, config, workdir, checkpoint, ema_length)
     dataset = load_data(config)
-    print(f'evaluating step {int(state.step)}', file=sys.stderr)
+    if hosts.is_first():
+        print(f'evaluating step {int(state.step)}, average of {average}', file=sys.stderr)
     common = {
         'step': int(state.step),
-        'ema_decay': config.ema.decay,
+        'average': average,
+        'precision': config.precision,
         'data_fingerprint': dataset.fingerprint,
         'commit': workdirs.commit(),
         'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
@@ -77,7 +83,7 @@ def evaluate(
     if scored is not None:
         records |= scored.records
     records = {name: {**found, **common} for name, found in records.items()}
-    if jax.process_index() == 0:
+    if hosts.is_first():
         write_json(workdir / 'evaluation.json', records)
         for name, found in records.items():
             spread = '' if found['stderr'] is None else f' +- {found["stderr"]:.2g}'
@@ -179,7 +185,7 @@ def make_evaluation(
         )
         params, columns = sampling_params(state), {}
         key = keys.stream(config.seed, 'evaluate')
-        with Display(num_batches, hidden=not show_progress) as display:
+        with Display(num_batches, hidden=not (show_progress and hosts.is_first())) as display:
             for number, batch in enumerate(batches):
                 placed = parallel.place(run.parallel, batch)
                 batch_key = jax.random.fold_in(key, number)

@@ -4,7 +4,6 @@ The file is safetensors: `<player>/<module>/.../<leaf>`, and in its metadata, un
 network these are the weights of.
 """
 
-import functools
 import json
 from pathlib import Path
 
@@ -12,15 +11,21 @@ import jax
 import numpy as np
 
 from gen_jax import workdir as workdirs
-from gen_jax.checkpoint import restore_for_use
 from gen_jax.run import assemble
-from gen_jax.selection import chosen_step
 from gen_jax.state import sampling_params
+from gen_jax.trained import trained
 from gen_jax.workdir import config_values
 from gen_jax.writers import replacing
 
 
-def export(config, workdir: Path, *, checkpoint: str = 'latest', out: str | None = None) -> Path:
+def export(
+    config,
+    workdir: Path,
+    *,
+    checkpoint: str = 'latest',
+    out: str | None = None,
+    ema_length: float | None = None,
+) -> Path:
     """Writes the weights that samples are drawn with, of a checkpoint of `workdir`.
 
     Args:
@@ -28,6 +33,7 @@ def export(config, workdir: Path, *, checkpoint: str = 'latest', out: str | None
       workdir: the run's folder.
       checkpoint: 'latest', 'best' or a step.
       out: a file ending in `.safetensors`; None for `weights.safetensors` in the workdir.
+      ema_length: of the average of the weights; see `trained.py`.
 
     Returns:
       The file written.
@@ -44,8 +50,7 @@ def export(config, workdir: Path, *, checkpoint: str = 'latest', out: str | None
         workdirs.check_config(workdir, config)
         path = workdirs.check_out(out, ('.safetensors',))
     run = assemble(config)
-    choose = functools.partial(chosen_step, workdir, checkpoint, config.train.best_by)
-    state = restore_for_use(run.template, workdir, choose)
+    state, average = trained(run, config, workdir, checkpoint, ema_length)
     values = config_values(config)
     facts = {
         'method': values['method']['name'],
@@ -53,6 +58,7 @@ def export(config, workdir: Path, *, checkpoint: str = 'latest', out: str | None
         'shape': run.spec.shape,
         'num_classes': run.spec.num_classes,
         'step': int(state.step),
+        'average': average,
         'commit': workdirs.commit(),
     }
     flat, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(sampling_params(state)))

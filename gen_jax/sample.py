@@ -11,11 +11,10 @@ import numpy as np
 
 from gen_jax import build, hosts, keys, preemption
 from gen_jax import workdir as workdirs
-from gen_jax.checkpoint import restore_for_use
 from gen_jax.errors import InputError, in_section
 from gen_jax.run import Run, assemble, modality
-from gen_jax.selection import chosen_step
 from gen_jax.state import TrainState, sampling_params
+from gen_jax.trained import trained
 from gen_jax.types import Key
 from gen_jax.writers import Display, replacing
 
@@ -30,6 +29,7 @@ def sample(
     label: int | None = None,
     steps: int | None = None,
     checkpoint: str = 'latest',
+    ema_length: float | None = None,
 ) -> list[Path]:
     """Draws from the averaged weights of a checkpoint of `workdir`.
 
@@ -43,9 +43,10 @@ def sample(
       label: the class of all samples, for a class-conditional model; None takes them in turn.
       steps: overrides `sample.options.num_steps`.
       checkpoint: 'latest', 'best' or a step.
+      ema_length: of the average of the weights; see `trained.py`.
 
     Returns:
-      The files written.
+      The files that this process wrote: of several the first does.
 
     Raises:
       InputError: bad config or flags, or no readable checkpoint.
@@ -66,12 +67,13 @@ def sample(
     if steps is not None:
         options['num_steps'] = steps
     draw = make_sampler(run, min(config.sample.batch_size, num), options)
-    choose = functools.partial(chosen_step, workdir, checkpoint, config.train.best_by)
-    state = restore_for_use(run.template, workdir, choose)
+    state = trained(run, config, workdir, checkpoint, ema_length).state
     x = data.decode(
         draw(state, keys.stream(seed, 'sample'), num, labels, show_progress=True), run.spec
     )
     arrays = {'x': x} if labels is None else {'x': x, 'label': labels}
+    if not hosts.is_first():
+        return []
     written = [_write(stem, suffix, arrays, data) for suffix in suffixes]
     for path in written:
         print(path)
@@ -116,7 +118,7 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
     ) -> np.ndarray | None:
         params, parts = sampling_params(state), []
         num_batches, started = -(-num // batch_size), None
-        with Display(num_batches, hidden=not show_progress) as display:
+        with Display(num_batches, hidden=not (show_progress and hosts.is_first())) as display:
             for number in range(num_batches):
                 cond = None
                 if labels is not None:

@@ -50,7 +50,7 @@ def train(config, workdir: Path) -> TrainState:
     with (
         workdirs.opened(workdir, config, dataset.fingerprint, {'parameters': parameters}),
         Checkpoints(workdir, every.keep_checkpoints, every.keep_every) as checkpoints,
-        Checkpoints(workdir, name='averages') as snapshots,
+        _snapshots(workdir, config) as snapshots,
         preemption.watched(),
     ):
         # State
@@ -92,6 +92,13 @@ def train(config, workdir: Path) -> TrainState:
 
         # Finish: the blocks write the last row and wait for the last checkpoint.
     return state
+
+
+def _snapshots(workdir: Path, config) -> contextlib.AbstractContextManager:
+    """Where the averages for other lengths go; None where the config keeps none."""
+    if config.ema.snapshot_every is None:
+        return contextlib.nullcontext()
+    return Checkpoints(workdir, name='averages')
 
 
 def _batches(dataset: Dataset, config, first: int) -> Iterator[Arrays]:

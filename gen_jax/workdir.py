@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TextIO
@@ -70,21 +70,28 @@ def check_out(out: str, suffixes: tuple[str, ...]) -> Path:
 
 def check_config(workdir: Path, config) -> None:
     """Raises InputError if the folder holds a run of a different config, naming what differs."""
-    path = workdir / 'config.json'
-    if not path.exists():
+    if not (workdir / 'config.json').exists():
         return
-    saved, wanted = _flat(_read_json(path)), _flat(config_values(config))
-    different = [
-        f'{field} is {saved.get(field, "absent")!r} there and {wanted.get(field, "absent")!r} here'
-        for field in sorted(saved.keys() | wanted.keys())
-        if saved.get(field) != wanted.get(field) and not _may_differ(field)
-    ]
+    different = config_differences(workdir, config, _may_differ)
     if different:
         more = f' (and {len(different) - 3} more)' if len(different) > 3 else ''
         raise InputError(
             f'--workdir: {workdir} holds a run of a different config: '
             f'{"; ".join(different[:3])}{more}; use the same values or another --workdir'
         )
+
+
+def config_differences(
+    workdir: Path, config, left_out: Callable[[str], bool] = lambda field: False
+) -> list[str]:
+    """A line for each field of the run's config that is another in `config`."""
+    saved = _flat(read_json(workdir / 'config.json'))
+    wanted = _flat(config_values(config))
+    return [
+        f'{field} is {saved.get(field, "absent")!r} there and {wanted.get(field, "absent")!r} here'
+        for field in sorted(saved.keys() | wanted.keys())
+        if saved.get(field) != wanted.get(field) and not left_out(field)
+    ]
 
 
 @contextlib.contextmanager
@@ -123,7 +130,7 @@ def _take(workdir: Path, config, fingerprint: str, facts: dict) -> TextIO:
         _lock(file, workdir)
         check_config(workdir, config)  # again: nobody else can change it any more
         path = workdir / 'run.json'
-        record = _read_json(path) if path.exists() else {}
+        record = read_json(path) if path.exists() else {}
         began_with = record.setdefault('data_fingerprint', fingerprint)
         if began_with != fingerprint:
             raise InputError(
@@ -145,7 +152,7 @@ def _take(workdir: Path, config, fingerprint: str, facts: dict) -> TextIO:
 def facts(workdir: Path) -> dict:
     """What `run.json` says of the run; nothing where there is none."""
     path = workdir / 'run.json'
-    return _read_json(path) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def _cannot_write(workdir: Path, error: OSError) -> InputError:
@@ -200,7 +207,12 @@ def commit() -> str | None:
         return None
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """The object in a file of a workdir.
+
+    Raises:
+      InputError: it cannot be read, or is something else.
+    """
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError) as error:

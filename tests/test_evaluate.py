@@ -105,7 +105,8 @@ def test_train_evaluate_sample_through_the_door(launch, tmp_path):
         *('FD', 'KID', 'precision', 'recall', 'density', 'coverage', 'IS', 'C2ST'),
         *('nearer', 'copied', 'exact_copies', 'bits_per_dim'),
     }
-    everywhere = {'step', 'seed', 'ema_decay', 'data_fingerprint', 'commit', 'device', 'seconds'}
+    of_model = {'step', 'average', 'precision', 'data_fingerprint'}
+    everywhere = {*of_model, 'seed', 'commit', 'device', 'seconds'}
     assert all(everywhere <= record.keys() for record in results.values())
     rows = read_rows(tmp_path / 'metrics.jsonl')
     assert any(f'eval/{distance["extractor"]["frechet"]}' in row for row in rows)

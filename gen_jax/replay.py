@@ -1,0 +1,105 @@
+"""`--mode=replay`: the step at which a run diverged, computed again and looked at.
+
+The same batch, keys and state give the same numbers: the record of `divergence.py` says which, and
+the checkpoint beside it holds the state as it was, for skipped steps change nothing. Another
+precision or other devices can be asked for, to see whether it was these.
+"""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from gen_jax import divergence, parallel
+from gen_jax import workdir as workdirs
+from gen_jax.checkpoint import Checkpoints
+from gen_jax.data.dataset import Arrays, Dataset, batch_indices, training_batches
+from gen_jax.errors import InputError
+from gen_jax.run import assemble, compile_step, load_data
+
+_SHOWN = 8  # names of leaves, or numbers of examples
+
+
+def replay(config, workdir: Path) -> dict:
+    """Repeats the first of the skipped steps for which the run in `workdir` ended.
+
+    Returns:
+      `metrics` of that step, `repeated` (whether it is skipped again), the numbers of the
+      `examples` that are not finite, and the names of the `parameters` that are not.
+
+    Raises:
+      InputError: the run has not diverged, or its data or checkpoint are not there any more.
+    """
+    workdirs.check_config(workdir, config)
+    record = divergence.read_record(workdir)
+    run = assemble(config)
+    size, parts = config.data.batch_size, config.train.accumulate
+    parallel.check_batch_size(run.parallel, size, 'data.batch_size', parts)
+    dataset, step = load_data(config), record['step']
+    indices = batch_indices(dataset.train, size, config.seed, step - 1)
+    if indices.tolist() != record['batch_indices']:
+        raise InputError(f'data: step {step} had other examples of this data when it was recorded')
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        state = checkpoints.restore(run.template, record['checkpoint'])
+    state = state.replace(step=jax.device_put(np.int32(step - 1), state.step.sharding))
+    batch = _batch(dataset, config, step)
+    facts = {
+        'examples': _not_finite(batch, indices),
+        'parameters': _leaves_not_finite(state.params),
+    }
+    before = int(state.guard.skipped)
+    placed = parallel.place_for_step(run.parallel, batch)
+    _, metrics = compile_step(run, config)(state, placed)
+    metrics = {name: float(value) for name, value in metrics.items()}
+    facts |= {'metrics': metrics, 'repeated': metrics['skipped'] > before}
+    _show(step, record, facts)
+    return facts
+
+
+def _batch(dataset: Dataset, config, step: int) -> Arrays:
+    """This process's rows of the batch of `step`."""
+    batches = training_batches(
+        dataset.train,
+        batch_size=config.data.batch_size,
+        seed=config.seed,
+        start_step=step - 1,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    batch = next(batches)
+    batches.close()
+    return batch
+
+
+def _not_finite(batch: Arrays, indices: np.ndarray) -> list[int]:
+    """The numbers of the examples with a value that is not finite."""
+    share = len(indices) // jax.process_count()
+    mine = indices[jax.process_index() * share :][:share]
+    finite = np.ones(share, bool)
+    for rows in batch.values():
+        if np.issubdtype(rows.dtype, np.floating):
+            finite &= np.isfinite(rows.reshape(share, -1)).all(1)
+    return mine[~finite].tolist()
+
+
+def _leaves_not_finite(tree) -> list[str]:
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [
+        jax.tree_util.keystr(path, simple=True, separator='/')
+        for path, leaf in flat
+        if not bool(jax.numpy.isfinite(leaf).all())
+    ]
+
+
+def _show(step: int, record: dict, facts: dict) -> None:
+    print(f'step {step}, from checkpoint {record["checkpoint"]}')
+    for name, value in facts['metrics'].items():
+        print(f'{name:24}{value:.6g}')
+    print(f'{"not finite before it":24}{_few(facts["parameters"]) or "no parameter"}')
+    print(f'{"":24}{_few(facts["examples"]) or "no example"}')
+    print(f'{"skipped again":24}{"yes" if facts["repeated"] else "no"}')
+
+
+def _few(names: list) -> str:
+    more = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
+    return ', '.join(map(str, names[:_SHOWN])) + more
