@@ -13,9 +13,12 @@ Averages of other lengths can be had afterwards (their section 3.2 and appendix 
 a_i of profiles (N_i, g_i), the weights x of the combination sum_i x_i a_i that lies nearest to a
 profile (N, g), as functions of time, solve
 
-    (3) A x = c,   A_ij = <i, j>,   c_i = <i, (N, g)>
+    (3) A x + l = c,   sum_i x_i = 1,   A_ij = <i, j>,   c_i = <i, (N, g)>
     (4) <(N, g), (M, h)> = (g + 1) (h + 1) r^q / ((g + h + 1) max(N, M)),
         r = N / M,   q = h where N < M and -g elsewhere
+
+The multiplier l is ours: it holds the sum of the weights at 1, so that what training does not move
+comes out as it is, however short the run.
 """
 
 from collections.abc import Iterable, Sequence
@@ -71,8 +74,10 @@ def combination(profiles: Sequence[Profile], target: Profile) -> tuple[np.ndarra
     steps, exponents = (np.array(column, np.float64) for column in zip(*profiles, strict=True))
     gram = _inner(steps[:, None], exponents[:, None], steps, exponents)
     with_target = _inner(steps, exponents, target.step, target.exponent)
+    ones = np.ones((len(gram), 1))
+    system = np.block([[gram, ones], [ones.T, np.zeros((1, 1))]])
     # Snapshots that lie close are almost the same function: least squares, not elimination.
-    weights = np.linalg.lstsq(gram, with_target, rcond=None)[0]
+    weights = np.linalg.lstsq(system, np.append(with_target, 1), rcond=None)[0][:-1]
     norm = _inner(target.step, target.exponent, target.step, target.exponent)
     left = norm - 2 * weights @ with_target + weights @ gram @ weights
     return weights, float(np.sqrt(max(left, 0.0) / norm))

@@ -270,7 +270,8 @@ def _move(
         return [], None
     for turn, number in enumerate(devices, 1):
         end = steps * turn // len(devices)
-        launch.finish(folder, f'--config.train.num_steps={end}', devices=number)
+        without = [f'--config.train.{name}=None' for name in _CADENCES]  # losses are compared
+        launch.finish(folder, f'--config.train.num_steps={end}', *without, devices=number)
     return devices, _largest_difference(_losses(whole), _losses(folder))
 
 

@@ -1,6 +1,7 @@
 """Meshes, and where leaves and batches go."""
 
 import importlib
+import math
 import re
 
 import flax.linen as nn
@@ -12,6 +13,7 @@ import pytest
 
 from gen_jax import parallel
 from gen_jax.errors import InputError
+from gen_jax.manifest import leaves_of
 from gen_jax.networks.mlp import MLP
 from gen_jax.run import abstract_batch, assemble, compile_step, initialize
 
@@ -180,3 +182,28 @@ def test_pmap_trains_on_eight_devices():
     assert np.all(np.isfinite(values)) and len(set(values)) == 4
     # Noise depends on the number of devices, the scale of the loss does not.
     np.testing.assert_allclose(np.mean(values), np.mean(losses(1)), rtol=0.2)
+
+
+@pytest.mark.parametrize(
+    'layout', [{'data': 1, 'fsdp': 8}, {'data': 2, 'fsdp': 2, 'tensor': 2}], ids=str
+)
+def test_a_device_holds_its_share_of_the_state_and_no_more(layout):
+    """What the compiler says that the step takes is what the shardings say; that is an eighth, or a
+    quarter, of the state, but for its small leaves."""
+    config = importlib.import_module('configs.ddpm_8gaussians').get_config('smoke')
+    config.networks.model.width = 256
+    config.parallel.update(layout)
+    run = assemble(config)
+    batch = abstract_batch(run.spec, 16)
+    compiled = compile_step(run, config).lower(run.template, batch).compile()
+
+    whole = share = rows = 0
+    for leaf in leaves_of(run.template).values():
+        part = leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
+        whole += leaf.size * leaf.dtype.itemsize
+        share += math.prod(part) * leaf.dtype.itemsize
+    for leaf in batch.values():
+        rows += leaf.size * leaf.dtype.itemsize // run.parallel.batch_devices
+    assert compiled.memory_analysis().argument_size_in_bytes == share + rows
+    ways = math.prod(layout.get(axis, 1) for axis in ('fsdp', 'tensor'))
+    assert share < 1.15 * whole / ways

@@ -1,0 +1,84 @@
+"""The certificate: killed and resumed is never killed, and other devices are the same run."""
+
+import importlib
+import json
+
+import pytest
+
+from gen_jax import certify
+from gen_jax.errors import CheckFailed, InputError
+from gen_jax.train import train
+
+
+@pytest.mark.parametrize(
+    ('config', 'kills'), [('ddpm_digits', 4), ('feature_net_digits', 2)], ids=str
+)
+def test_a_run_of_this_family_is_certified(config, kills, launch, tmp_path):
+    folder = tmp_path / 'certificate'
+    done = launch(
+        f'--config=configs/{config}.py:smoke',
+        '--config.data.source=embedded',
+        '--mode=certify',
+        '--steps=16',
+        f'--kills={kills}',
+        f'--workdir={folder}',
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    certificate = json.loads((folder / 'certificate.json').read_text())
+    assert sum(certificate['kills'].values()) == kills
+    parts = {row['part'] for row in certificate['parts']}
+    assert {'params', 'opt_state', 'ema_params', 'key', 'data position', 'metrics rows'} <= parts
+    assert all(row['equal'] and row['whole'] for row in certificate['parts'])
+    assert certificate['devices'] == [8, 1, 2]
+    starts = json.loads((folder / 'moved' / 'run.json').read_text())['starts']
+    assert [start['devices'][0] for start in starts] == ['8', '1', '2']
+    assert certificate['largest_relative_difference_of_losses'] < 1e-5
+    killed = json.loads((folder / 'killed' / 'run.json').read_text())['starts']
+    assert len(killed) >= 2
+
+
+def tiny(seed: int):
+    config = importlib.import_module('configs.ddpm_8gaussians').get_config('smoke')
+    with config.unlocked():
+        config.seed = seed
+    config.train.update(sample_every=None, evaluate_every=None, score_every=None)
+    return config
+
+
+def test_runs_that_differ_are_told_apart(tmp_path):
+    """What a certificate could miss: hashes that are equal whatever is hashed."""
+    for name, seed in (('one', 0), ('again', 0), ('other', 1)):
+        train(tiny(seed), tmp_path / name)
+    one, again, other = (certify._hashes(tmp_path / name) for name in ('one', 'again', 'other'))
+    assert one == again
+    equal = {row['part'] for row in certify._compare(one, other) if row['equal']}
+    # Both runs have done as many steps and kept as many checkpoints, and nothing was skipped.
+    assert equal <= {'data position', 'guard', 'checkpoints kept', 'previews'}
+    assert {'params', 'opt_state', 'ema_params', 'key', 'metrics rows', 'snapshots'} <= one.keys()
+
+
+def test_losses_that_differ_or_are_missing_are_seen():
+    losses = {(1, 'model/loss'): 2.0, (2, 'model/loss'): 1.0}
+    assert certify._largest_difference(losses, dict(losses)) == 0
+    moved = losses | {(2, 'model/loss'): 1.001}
+    assert certify._largest_difference(losses, moved) == pytest.approx(1e-3)
+    assert certify._largest_difference(losses, {(1, 'model/loss'): 2.0}) == float('inf')
+
+
+def test_a_run_that_fails_by_itself_fails_the_certificate(launch, tmp_path):
+    done = launch(
+        '--config=configs/ddpm_8gaussians.py:smoke',
+        '--config.data.name=nothing_of_this_name',
+        '--mode=certify',
+        f'--workdir={tmp_path / "certificate"}',
+    )
+    assert done.returncode == CheckFailed.status
+    assert 'ended with status 2: error: data.name' in done.stderr
+
+
+def test_a_folder_in_use_and_too_few_steps_are_refused(tmp_path):
+    (tmp_path / 'something').touch()
+    with pytest.raises(InputError, match='is not empty'):
+        certify.certify(tiny(0), tmp_path, [])
+    with pytest.raises(InputError, match='--steps'):
+        certify.certify(tiny(0), tmp_path / 'new', [], steps=3)
