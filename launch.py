@@ -114,12 +114,14 @@ def default_workdir() -> str:
 def parse(argv: list[str]) -> list[str]:
     """absl's parsing, its many kinds of complaint turned into one; any field may be set to None."""
     nothing = [word for word in argv if re.fullmatch(r'--config\.[\w.]+=None', word)]
+    last = {word.split('=')[0]: word for word in argv}  # the last word on a field counts
     try:
         rest = flags.FLAGS([word for word in argv if word not in nothing])
         if CONFIG.value is not None:
             CONFIG.value.lock()  # a file that failed to load says so only when it is touched
             for word in nothing:
-                set_to_none(CONFIG.value, word)
+                if last[word.removesuffix('=None')] == word:
+                    set_to_none(CONFIG.value, word)
     except (AttributeError, KeyError) as error:
         raise InputError(explain_field(str(error), argv)) from None
     except (flags.Error, ImportError, SyntaxError, TypeError, ValueError, OSError) as error:
