@@ -15,6 +15,7 @@ that ask to be started again, or not to be, are in `gen_jax/errors.py`.
 import os
 import re
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -176,6 +177,17 @@ def end_alone(error: Exception) -> None:
     os._exit(1 if lost is None else lost.status)
 
 
+def end_soon(status: int) -> None:
+    """Where several processes run, exits in ten seconds if the usual way out has not by then: it
+    waits for the others, and this bad input may be of one process alone."""
+    jax = sys.modules.get('jax')
+    if jax is None or not jax.distributed.is_initialized():
+        return
+    timer = threading.Timer(10, os._exit, [status])
+    timer.daemon = True
+    timer.start()
+
+
 def run() -> None:
     """Runs `main`, and turns every end that was foreseen into one line and its status."""
     hint = '; the same command goes on from the last checkpoint'
@@ -185,7 +197,9 @@ def run() -> None:
         print(f'{reason}{hint}', file=sys.stderr)
         sys.exit(reason.status)
     except Ended as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {error}', file=sys.stderr, flush=True)
+        if isinstance(error, InputError):
+            end_soon(error.status)
         sys.exit(error.status)
     except Exception as error:
         end_alone(error)
