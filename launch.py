@@ -16,6 +16,7 @@ import importlib
 import os
 import re
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -126,12 +127,14 @@ def default_workdir() -> str:
 def parse(argv: list[str]) -> list[str]:
     """absl's parsing, its many kinds of complaint turned into one; any field may be set to None."""
     nothing = [word for word in argv if re.fullmatch(r'--config\.[\w.]+=None', word)]
+    last = {word.split('=')[0]: word for word in argv}  # the last word on a field counts
     try:
         rest = flags.FLAGS([word for word in argv if word not in nothing])
         if CONFIG.value is not None:
             CONFIG.value.lock()  # a file that failed to load says so only when it is touched
             for word in nothing:
-                set_to_none(CONFIG.value, word)
+                if last[word.removesuffix('=None')] == word:
+                    set_to_none(CONFIG.value, word)
     except (AttributeError, KeyError) as error:
         raise InputError(explain_field(str(error), argv)) from None
     except (flags.Error, ImportError, SyntaxError, TypeError, ValueError, OSError) as error:
@@ -186,6 +189,17 @@ def end_alone(error: Exception) -> None:
     os._exit(1 if lost is None else lost.status)
 
 
+def end_soon(status: int) -> None:
+    """Where several processes run, exits in ten seconds if the usual way out has not by then: it
+    waits for the others, and this bad input may be of one process alone."""
+    jax = sys.modules.get('jax')
+    if jax is None or not jax.distributed.is_initialized():
+        return
+    timer = threading.Timer(10, os._exit, [status])
+    timer.daemon = True
+    timer.start()
+
+
 def run() -> None:
     """Runs `main`, and turns every end that was foreseen into one line and its status."""
     hint = '; the same command goes on from the last checkpoint'
@@ -195,7 +209,9 @@ def run() -> None:
         print(f'{reason}{hint}', file=sys.stderr)
         sys.exit(reason.status)
     except Ended as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {error}', file=sys.stderr, flush=True)
+        if isinstance(error, InputError):
+            end_soon(error.status)
         sys.exit(error.status)
     except Exception as error:
         end_alone(error)

@@ -50,6 +50,10 @@ BAD = {
     ),
     'None where there is no field': ((SMOKE, '--config.data.nam=None'), "no field 'nam'"),
     'None for a number': ((SMOKE, '--config.train.num_steps=None'), 'train.num_steps: None'),
+    'None, and then a number': (
+        (SMOKE, '--config.train.num_steps=None', '--config.train.num_steps=0'),
+        'train.num_steps: 0 must be at least 1',
+    ),
     'None for an argument': (
         (SMOKE, '--config.optim.model.learning_rate=None'),
         'optim.model.learning_rate: None; it needs a value',
