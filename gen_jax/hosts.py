@@ -37,7 +37,7 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
 
     Raises:
       InputError: only some of the three, or impossible ones.
-      ProcessLost: the others do not come.
+      ProcessLost: the others do not come. After five minutes JAX may end the process itself.
     """
     given = {
         '--coordinator': coordinator,
