@@ -104,7 +104,7 @@ def _short(config, steps: int) -> list[str]:
     """Fields that make a run short, with a checkpoint at every other step."""
     fields = {
         'num_steps': steps,
-        'log_every': 1,
+        'log_every': 3,  # not a divisor of the next, so that resuming falls between
         'checkpoint_every': 2,
         'keep_checkpoints': 2,
         'score_every': None,
