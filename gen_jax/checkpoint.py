@@ -12,9 +12,11 @@ form.
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from gen_jax import hosts, manifest
@@ -66,6 +68,11 @@ class Checkpoints:
         if read_only and not self.folder.is_dir():
             raise InputError(f'--workdir: {workdir} has no {name}; train first, or mend the path')
         self._keep = _Keep(keep, keep_every)
+        # One process writes a copy of the state in a thread of its own. Several have to begin
+        # together, so there the loop waits until the state is copied.
+        alone = jax.process_count() == 1
+        self._thread = ThreadPoolExecutor(max_workers=1) if alone else None
+        self._writing: Future | None = None
         self._manager = ocp.CheckpointManager(
             self.folder,
             # Named here, so that a checkpoint can be described before it is restored.
@@ -77,6 +84,7 @@ class Checkpoints:
                 preservation_policy=self._keep,
                 create=not read_only,
                 read_only=read_only,
+                enable_async_checkpointing=not alone,
                 cleanup_tmp_directories=not read_only,
                 # Renamed first: a deletion cut short leaves no half-deleted step behind.
                 todelete_subdir=None if read_only else _TRASH,
@@ -92,11 +100,13 @@ class Checkpoints:
     def __exit__(self, kind, *_) -> None:
         # Of several processes others may be gone, and closing would wait for them.
         if kind is None or issubclass(kind, Ended) or jax.process_count() == 1:
+            self._wait()
             self._manager.close()
             self._empty_trash()
 
     def steps(self) -> list[int]:
         """The saved steps, oldest first."""
+        self._wait_for_thread()
         return sorted(self._manager.all_steps())
 
     def keep_best(self, step: int | None) -> None:
@@ -105,20 +115,36 @@ class Checkpoints:
 
     def save(self, step: int, state: Tree) -> None:
         """Starts saving; the state may be donated as soon as this returns."""
-        self._manager.wait_until_finished()  # the save before may still be moving things there
-        self._empty_trash()
-        sealed = manifest.seal(manifest.describe(state))
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), manifest=ocp.args.JsonSave(sealed)
-            ),
-        )
+        self._wait()  # the save before may still be moving things to the trash
+        if self._thread is None:
+            self._write(step, state)
+        else:
+            self._writing = self._thread.submit(self._write, step, _copy_on_host(state))
 
     def drop_after(self, step: int) -> None:
         """Removes those of later steps: they will be made again."""
         for later in (s for s in self.steps() if s > step):
             self._manager.delete(later)
+
+    def _write(self, step: int, state: Tree) -> None:
+        self._empty_trash()
+        here = None if self._thread is None else jax.local_devices(backend='cpu')[0]
+        with jax.default_device(here):
+            sealed = manifest.seal(manifest.describe(state))
+            args = ocp.args.Composite(
+                state=ocp.args.StandardSave(state), manifest=ocp.args.JsonSave(sealed)
+            )
+            self._manager.save(step, args=args)
+
+    def _wait(self) -> None:
+        """Returns when what is being saved is on disk."""
+        self._wait_for_thread()
+        self._manager.wait_until_finished()
+
+    def _wait_for_thread(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def restore(self, template: Tree, step: int | None = None) -> Tree | None:
         """The newest checkpoint that can be read, placed as `template` says; None if there is none.
@@ -210,6 +236,18 @@ class Checkpoints:
     def _empty_trash(self) -> None:
         if not self.read_only and hosts.is_first():
             shutil.rmtree(self.folder / _TRASH, ignore_errors=True)
+
+
+def _copy_on_host(state: Tree) -> Tree:
+    """The state as numpy arrays of its own; random keys stay what they are."""
+
+    def copied(leaf):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = np.array(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        return np.array(leaf)
+
+    return jax.tree.map(copied, state)
 
 
 def _reason(error: Exception) -> str:
