@@ -4,6 +4,7 @@ The profile of an average is a density over the steps n in [0, N]: p(n) = (g + 1
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -145,7 +146,7 @@ def test_the_residual_falls_with_more_snapshots(length):
     target = Profile(4096, exponent_of(length))
     left = [averaging.combination(snapshots_of(n, 4096), target)[1] for n in (1, 2, 4, 8, 16)]
     # Each set of snapshots holds the one before, so it can only come nearer.
-    assert all(more < less for less, more in zip(left, left[1:], strict=False)), left
+    assert all(more < less for less, more in itertools.pairwise(left)), left
     assert left[-1] < left[0] / 4
 
 

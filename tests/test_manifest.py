@@ -143,7 +143,7 @@ def test_names_count():
     assert set(there) == set(swapped) == {'a', 'b/c'}
     assert manifest.seal(there) != manifest.seal(swapped)
     manifest.check_content(there, {'a': one, 'b': {'c': two}})
-    with pytest.raises(ValueError, match='^a does not match'):
+    with pytest.raises(ValueError, match=r'^a does not match'):
         manifest.check_content(there, {'a': two, 'b': {'c': one}})
 
 
