@@ -144,7 +144,8 @@ def test_later_steps_are_dropped_and_can_be_made_again(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.drop_after(5)
         assert checkpoints.steps() == [2, 4]
-        checkpoints.drop_after(5)  # nothing is left to drop
+        checkpoints.drop_after(4)  # nothing is left to drop
+        assert checkpoints.steps() == [2, 4]
         checkpoints.save(6, state_at(6, width=3))
     assert names_in(tmp_path / 'checkpoints') == ['2', '4', '6']
     assert_same(restore_for_use(template_of(state_at(0, 3)), tmp_path), state_at(6, 3))

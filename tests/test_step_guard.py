@@ -184,6 +184,22 @@ def test_a_bad_number_on_one_of_eight_devices_is_skipped_on_all():
     assert np.isfinite(metrics['a/loss'])
 
 
+def test_a_bad_loss_on_one_device_is_skipped_on_all_though_every_gradient_is_finite():
+    def loss(w, x):
+        return w * x + jax.lax.stop_gradient(jnp.log(x))
+
+    state, step = start(lone(loss))
+    before, layout = learned(state), parallel.lay_out('pmap')
+    step = parallel.compile_step(layout, step, None)
+    batch = {'x': np.ones(8, np.float32)}
+    batch['x'][5] = -1
+    state, metrics = step(state, parallel.place_for_step(layout, batch))
+    assert np.isfinite(metrics['a/grad_norm']) and np.isnan(metrics['a/loss'])
+    assert learned(state) == before and counts(state) == (1, 1, 1)
+    copies = [np.asarray(shard.data) for shard in state.params['a'].addressable_shards]
+    assert len(copies) == 8 and set(map(float, copies)) == {1.0}
+
+
 def test_a_scaled_loss_gives_the_same_step():
     plain, step = start(game())
     scaled, scaled_step = start(game(), scale_loss=True)
