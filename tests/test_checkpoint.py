@@ -219,8 +219,7 @@ def test_a_flipped_bit_in_any_file_is_found_or_does_not_matter(width, tmp_path, 
             assert (broken / 'checkpoints' / 'damaged-2').is_dir() == is_found, which
             found[kind] += is_found
             shutil.rmtree(broken)
-    # Some files are copies that nobody reads, or say what does not matter.
-    assert found['values'] >= 5, found
+    # Some files are copies that nobody reads, or say what does not matter. The index of
+    # all arrays, which holds narrow ones too, is always found: 5; wide ones lie beside it.
+    assert found['values'] >= (5 if width == 4 else 6), found
     assert found['metadata'] == 5, found  # the manifest
-    if width == 300:
-        assert found['values'] >= 10, found
