@@ -31,12 +31,15 @@ class Sentinel:
     def follow(self, step: int, in_a_row: Array) -> None:
         """Takes this step's count, and looks at the one before.
 
+        A run that reached the limit there and took a good step here has recovered, and its state
+        is no longer the one before the bad steps.
+
         Raises:
-          Diverged: there the limit was reached.
+          Diverged: there the limit was reached, and this step was skipped too.
         """
         held, self._held = self._held, (step, in_a_row)
-        if held is not None:
-            self._look(*held)
+        if held is not None and self._look(*held) >= self._limit:
+            self._end_if_reached()
 
     def finish(self) -> None:
         """Looks at the last one.
@@ -46,11 +49,16 @@ class Sentinel:
         """
         if self._held is not None:
             self._look(*self._held)
+            self._end_if_reached()
 
-    def _look(self, step: int, in_a_row: Array) -> None:
+    def _look(self, step: int, in_a_row: Array) -> int:
         count = int(in_a_row)
         if count == 1 and jax.process_index() == 0:
             print(f'warning: step {step} skipped: loss or gradient not finite', file=sys.stderr)
+        return count
+
+    def _end_if_reached(self) -> None:
+        step, count = self._held[0], int(self._held[1])
         if count >= self._limit:
             raise Diverged(
                 f'losses or gradients of {count} steps in a row, to step {step}, were not finite'

@@ -140,9 +140,9 @@ def _digest(leaf: Array) -> Array:
         range(words.ndim),
         jnp.uint32(0),
     )
-    return jnp.stack(
-        [jnp.sum(scramble(words + scramble(index + jnp.uint32(c)))) for c in _CONSTANTS]
-    )
+    scrambled = [scramble(words + scramble(index + jnp.uint32(c))) for c in _CONSTANTS]
+    # Of this type also where JAX is told to sum in 64 bits.
+    return jnp.stack([jnp.sum(words, dtype=jnp.uint32) for words in scrambled])
 
 
 def _words(leaf: Array) -> Array:

@@ -76,10 +76,11 @@ def train(config, workdir: Path) -> TrainState:
                     if step > first:
                         batch = parallel.place_for_step(run.parallel, next(batches))
                         state, metrics = advance(state, batch)
-                        sentinel.follow(step, metrics.pop('skipped_in_a_row'))
+                        in_a_row = metrics.pop('skipped_in_a_row')
                         report.flush()  # the row of the step before, while this one computes
                         if chores.is_due(step, every.log_every) or step == 1:
                             report.hold(step, metrics)
+                        sentinel.follow(step, in_a_row)
                         preemption.check()
                     chores.do(step, state, report)
                 sentinel.finish()

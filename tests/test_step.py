@@ -1,4 +1,8 @@
-"""The step, on a toy method whose every number can be worked out by hand."""
+"""The step, on a toy method whose every number can be worked out by hand.
+
+What it does about numbers that are not finite is in `test_step_guard.py`, batches in parts in
+`test_step_parts.py`.
+"""
 
 import functools
 
