@@ -10,11 +10,11 @@
 In (1) a batch may be taken in parts, one after the other, whose gradients are averaged: the memory
 of a part, and the gradient of the whole, for losses that are means over examples.
 
-In (3) a phase whose loss or gradient is not finite leaves its player, its optimizer and the model
-state as they were; (4) then waits too. The step counts what it skips in `state.guard`. In float16
-the loss is first multiplied by a scale, so that small gradients are not rounded to zero
-(Micikevicius et al. 2018); the scale is halved when it makes something overflow, and doubled after
-many steps in which nothing did.
+In (3) a phase whose loss, gradient or model state is not finite leaves its player, its optimizer
+and the model state as they were; (4) then waits too. The step counts what it skips in
+`state.guard`. In float16 the loss is first multiplied by a scale, so that small gradients are not
+rounded to zero (Micikevicius et al. 2018); the scale is halved when it makes something overflow,
+and doubled after many steps in which nothing did.
 
 Keys: step n draws from fold_in(base, n), its phase i from fold_in(., i), under an axis name each
 device from fold_in(., axis index), and each part of a batch from fold_in(., part). Nothing else is
@@ -131,6 +131,8 @@ def run_phase(
         )
     norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(norm) & jnp.isfinite(loss)
+    for leaf in jax.tree.leaves(model_state):
+        finite &= jnp.isfinite(leaf).all()
     own, own_state = state.params[player], state.opt_state[player]
     updates, opt_state = optimizer.update(gradient, own_state, own)
     changed = (optax.apply_updates(own, updates), opt_state, model_state)

@@ -17,14 +17,18 @@ CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('[!_]*.py') if pa
 
 # Rooms by floor, from the ground up. A room imports from the floors below it.
 FLOORS = (
-    ('types', 'errors', 'keys', 'runtime', 'parallel'),
-    ('processes', 'losses', 'samplers', 'networks', 'data', 'metrics'),
+    ('types', 'errors', 'keys', 'runtime', 'parallel', 'hosts', 'preemption'),
+    ('processes', 'losses', 'samplers', 'networks', 'data', 'metrics', 'averaging'),
     ('methods',),
     (
         *('build', 'optim', 'state', 'step', 'checkpoint', 'writers', 'workdir', 'run'),
-        *('features', 'selection', 'passport', 'scores', 'report'),
+        *('manifest', 'divergence', 'features', 'selection', 'passport', 'scores', 'report'),
+        'trained',
     ),
-    ('train', 'evaluate', 'scoring', 'sample', 'compare', 'export', 'plan'),
+    (
+        *('train', 'chores', 'evaluate', 'scoring', 'sample', 'compare', 'export', 'plan'),
+        *('inspect', 'replay', 'certify'),
+    ),
 )
 # The doors between rooms on one floor, every one of them.
 DOORS = {
@@ -32,11 +36,21 @@ DOORS = {
     ('parallel', 'types'),
     ('parallel', 'errors'),
     ('parallel', 'runtime'),
+    ('hosts', 'types'),
+    ('hosts', 'errors'),
+    ('preemption', 'errors'),
     ('losses', 'processes'),
     ('samplers', 'processes'),
     ('optim', 'build'),
     ('step', 'state'),
     ('checkpoint', 'state'),
+    ('checkpoint', 'manifest'),
+    ('divergence', 'state'),
+    ('divergence', 'writers'),
+    ('trained', 'checkpoint'),
+    ('trained', 'run'),
+    ('trained', 'selection'),
+    ('trained', 'state'),
     ('workdir', 'writers'),
     ('selection', 'writers'),
     ('passport', 'selection'),
@@ -50,9 +64,10 @@ DOORS = {
     ('run', 'step'),
     ('scoring', 'sample'),
     ('evaluate', 'scoring'),
-    ('train', 'evaluate'),
-    ('train', 'scoring'),
-    ('train', 'sample'),
+    ('chores', 'evaluate'),
+    ('chores', 'sample'),
+    ('chores', 'scoring'),
+    ('train', 'chores'),
 }
 
 
