@@ -127,14 +127,13 @@ class Checkpoints:
             self._manager.delete(later)
 
     def _write(self, step: int, state: Tree) -> None:
+        """In the thread nothing here may need a device: see `manifest.py`."""
         self._empty_trash()
-        here = None if self._thread is None else jax.local_devices(backend='cpu')[0]
-        with jax.default_device(here):
-            sealed = manifest.seal(manifest.describe(state))
-            args = ocp.args.Composite(
-                state=ocp.args.StandardSave(state), manifest=ocp.args.JsonSave(sealed)
-            )
-            self._manager.save(step, args=args)
+        sealed = manifest.seal(manifest.describe(state))
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), manifest=ocp.args.JsonSave(sealed)
+        )
+        self._manager.save(step, args=args)
 
     def _wait(self) -> None:
         """Returns when what is being saved is on disk."""

@@ -9,7 +9,7 @@ Without the streams two purposes that count from zero would meet: JAX's `split(k
 """
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from gen_jax.types import Array, Key
 
@@ -22,8 +22,11 @@ def stream(seed: int | Array, purpose: str) -> Key:
     return jax.random.fold_in(jax.random.key(seed), PURPOSES.index(purpose))
 
 
-def scramble(bits: Array) -> Array:
-    """A bijection of uint32 in which each bit in moves each bit out (Wellons 2018, 'lowbias32')."""
-    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
-    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
+def scramble(bits: Array | np.ndarray) -> Array | np.ndarray:
+    """A bijection of uint32 in which each bit in moves each bit out (Wellons 2018, 'lowbias32').
+
+    Of a NumPy array it is computed on the host.
+    """
+    bits = (bits ^ (bits >> 16)) * np.uint32(0x7FEB352D)
+    bits = (bits ^ (bits >> 15)) * np.uint32(0x846CA68B)
     return bits ^ (bits >> 16)

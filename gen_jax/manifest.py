@@ -7,8 +7,10 @@ the files that hold it. With the bits b_i of element i as one or two 32-bit word
     (1) digest = sum_i scramble(b_i + scramble(i + c))   modulo 2^32, for two constants c
 
 Whatever the order of the sum, it is the same; and changing one word always changes it. It is
-computed where the leaf lies, so a state that fits on no single device has one too. It finds damage
-and tells states apart; it is no protection against someone who wants to forge one.
+computed where the leaf lies: of an array on devices by all of them, so a state that fits on no
+single one has one too; of a NumPy array by NumPy alone, so a thread may do that beside training.
+(XLA's CPU devices wait forever for each other when two threads give them work.) It finds damage and
+tells states apart; it is no protection against someone who wants to forge one.
 """
 
 import functools
@@ -28,6 +30,8 @@ from gen_jax.types import Array, Tree
 Manifest = Mapping[str, dict]
 
 _CONSTANTS = (0x243F6A88, 0x85A308D3)  # the first digits of pi: nothing up our sleeve
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint32}
+_PART = 2**17  # words that stay in a processor's cache
 
 
 def describe(tree: Tree) -> Manifest:
@@ -35,7 +39,7 @@ def describe(tree: Tree) -> Manifest:
     leaves = leaves_of(tree)
     digests = []
     for leaf in leaves.values():
-        digest = _digest(leaf)
+        digest = _digest_on_host(leaf) if isinstance(leaf, np.ndarray) else _digest(leaf)
         # Of several processes each waits for the others; many such programs at once can block.
         digests.append(digest if jax.process_count() == 1 else jax.device_get(digest))
     digests = jax.device_get(digests)
@@ -53,7 +57,7 @@ def leaves_of(tree: Tree) -> dict[str, Array]:
             return leaf
         if isinstance(leaf, jax.ShapeDtypeStruct):
             return jax.eval_shape(jax.random.key_data, leaf)
-        return jax.random.key_data(leaf)
+        return np.asarray(jax.random.key_data(leaf))
 
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
@@ -100,22 +104,6 @@ def check_content(manifest: Manifest, tree: Tree) -> None:
             raise ValueError(f'{path} does not match its checksum')
 
 
-def template_of(manifest: Manifest) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and types by path."""
-    return {
-        path: jax.ShapeDtypeStruct(tuple(leaf['shape']), np.dtype(leaf['dtype']))
-        for path, leaf in manifest.items()
-    }
-
-
-def num_bytes(manifest: Manifest) -> int:
-    """Of all leaves together."""
-    return sum(
-        int(np.prod(leaf['shape'])) * jnp.dtype(leaf['dtype']).itemsize
-        for leaf in manifest.values()
-    )
-
-
 def _kind(leaf) -> dict:
     return {'dtype': np.dtype(leaf.dtype).name, 'shape': list(leaf.shape)}
 
@@ -140,15 +128,29 @@ def _digest(leaf: Array) -> Array:
         range(words.ndim),
         jnp.uint32(0),
     )
-    scrambled = [scramble(words + scramble(index + jnp.uint32(c))) for c in _CONSTANTS]
-    # Of this type also where JAX is told to sum in 64 bits.
-    return jnp.stack([jnp.sum(words, dtype=jnp.uint32) for words in scrambled])
+    return jnp.stack(_sums(words, index))
+
+
+def _digest_on_host(leaf: np.ndarray) -> np.ndarray:
+    """The same of an array in this process's memory, a part after the other."""
+    words = np.ascontiguousarray(leaf).reshape(-1).view(_UNSIGNED[leaf.dtype.itemsize])
+    total = np.zeros(2, np.uint32)
+    for start in range(0, words.size, _PART):
+        part = words[start : start + _PART].astype(np.uint32)
+        total += np.stack(_sums(part, np.arange(start, start + part.size).astype(np.uint32)))
+    return total
+
+
+def _sums(words, index) -> list:
+    """Equation (1) for each constant, of words and their positions."""
+    scrambled = [scramble(words + scramble(index + np.uint32(c))) for c in _CONSTANTS]
+    # Of this type also where JAX or NumPy would sum in 64 bits.
+    return [terms.sum(dtype=np.uint32) for terms in scrambled]
 
 
 def _words(leaf: Array) -> Array:
     """The leaf's bits as uint32, in its own shape or with one more axis of two."""
     if leaf.dtype == jnp.bool_:
         return leaf.astype(jnp.uint32)
-    unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}
-    words = lax.bitcast_convert_type(leaf, unsigned[leaf.dtype.itemsize])
+    words = lax.bitcast_convert_type(leaf, _UNSIGNED[leaf.dtype.itemsize])
     return words.astype(jnp.uint32)

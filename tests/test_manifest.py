@@ -63,6 +63,23 @@ def test_the_digest_is_equation_1(name):
     assert digest_of(LEAVES[name], name == 'key') == plain_digest(LEAVES[name])
 
 
+def test_a_host_array_has_the_same_digest_and_asks_no_device(monkeypatch):
+    """More words than one part of it has, too; a thread describes what it saves while others
+    compute, and two threads that give a CPU's devices work can block them for good."""
+    large = RNG.normal(size=(3, 7, 2**15 - 3)).astype(np.float32)
+    leaves = {**LEAVES, 'large': large, 'strided': large[:, ::2, ::-1]}
+    on_device = manifest.describe({name: jnp.asarray(leaf) for name, leaf in leaves.items()})
+
+    def refuse(leaf):
+        raise AssertionError('a device was asked')
+
+    monkeypatch.setattr(manifest, '_digest', refuse)
+    keys = {'a random key': jax.random.key(5)}
+    on_host = manifest.describe({name: np.asarray(leaf) for name, leaf in leaves.items()} | keys)
+    assert on_host.pop('a random key') == on_device['key']
+    assert on_host == on_device
+
+
 @pytest.mark.parametrize('name', LEAVES)
 def test_every_single_bit_counts(name):
     """All the bits of some random elements, and of the first and the last."""
