@@ -1,6 +1,6 @@
 """The training loop beside a bare jitted step: what all that surrounds a step costs.
 
-    python benchmarks/train_loop.py [--config=ddpm_digits] [--steps=200] [--rounds=7]
+    python benchmarks/train_loop.py [--config=ddpm_digits] [--steps=200] [--rounds=5]
 
 The bare step is the least that trains this model: the loss's gradient, the optimizer, one average,
 jitted with the state donated, on a batch that is on the device already. The loop is
@@ -8,8 +8,9 @@ jitted with the state donated, on a batch that is on the device already. The loo
 are not finite, the averages for other lengths, signals, rows on disk. Both take turns in one
 process, segment after segment; the table has the medians over the rounds.
 
-A second loop saves every `--save_every` steps. Its stall is how much longer the steps at which it
-saves take than its other ones.
+A second loop saves every `--save_every` steps. Its stall is how much longer the step at which it
+saves takes than the others; what the thread that writes costs the steps after it, on a machine
+whose cores they share, is in the sum over all steps from one save to the next.
 """
 
 import argparse
@@ -127,12 +128,18 @@ def prepare_loop(config, workdir: Path, steps: int, log_every: int, save_every: 
     return segment
 
 
+def _sums_between_saves(rows: list[tuple[float, bool]], calm: float) -> list[float]:
+    """How much longer than calm the steps from one save to the next took together."""
+    at = [i for i, (_, saves) in enumerate(rows) if saves]
+    return [sum(seconds - calm for seconds, _ in rows[a:b]) for a, b in itertools.pairwise(at)]
+
+
 def main() -> None:
     """Alternates, and prints the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--config', default='ddpm_digits')
     parser.add_argument('--steps', type=int, default=200)
-    parser.add_argument('--rounds', type=int, default=7)
+    parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--save_every', type=int, default=20)
     chosen = parser.parse_args()
 
@@ -140,7 +147,7 @@ def main() -> None:
 
     runtime.start()
     config = importlib.import_module(f'configs.{chosen.config}').get_config()
-    times = {'bare': [], 'loop': [], 'saving': [], 'stall': []}
+    times = {'bare': [], 'loop': [], 'saving': [], 'stall': [], 'sum': []}
     with tempfile.TemporaryDirectory() as folder:
         bare = prepare_bare(config, chosen.steps)
         make = functools.partial(prepare_loop, config, steps=chosen.steps)
@@ -154,6 +161,7 @@ def main() -> None:
             calm = statistics.median(seconds for seconds, saves in rows if not saves)
             times['saving'].append(calm)
             times['stall'] += [seconds - calm for seconds, saves in rows if saves]
+            times['sum'] += _sums_between_saves(rows, calm)
             print(f'round {number + 1} of {chosen.rounds}', file=sys.stderr)
     medians = {name: statistics.median(values) for name, values in times.items()}
     print(f'{chosen.config}, batch {config.data.batch_size}; ms, medians of {chosen.rounds} rounds')
@@ -169,6 +177,10 @@ def main() -> None:
         f'a save stalls the loop by {1e3 * medians["stall"]:8.2f}   '
         f'{medians["stall"] / medians["saving"]:.2f} of a step, '
         f'at most {max(times["stall"]) / medians["saving"]:.2f}, {len(times["stall"])} saves'
+    )
+    print(
+        f'until the next save, sum  {1e3 * medians["sum"]:8.2f}   '
+        f'{medians["sum"] / medians["saving"]:.2f} of a step'
     )
 
 

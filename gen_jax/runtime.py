@@ -15,8 +15,10 @@
 
 import ctypes
 import functools
+import logging
 import os
 import platform as host
+import sys
 from pathlib import Path
 
 import absl.logging
@@ -57,6 +59,16 @@ def start() -> None:
     # Orbax reports dozens of steps for each save, JAX each backend it does not find, TFDS each
     # folder that is absent; what matters of it is raised as an error.
     absl.logging.set_verbosity(absl.logging.ERROR)
+    # Of a damaged checkpoint one line speaks (`checkpoint.py`); what Orbax had begun to read
+    # besides would bring a traceback for every file.
+    logging.getLogger('asyncio').setLevel(logging.CRITICAL)
+    sys.unraisablehook = _report_unraisable
+
+
+def _report_unraisable(unraisable) -> None:
+    """Python's report of an error that nobody can catch, unless it is a read that was given up."""
+    if str(unraisable.exc_value) != 'Event loop is closed':
+        sys.__unraisablehook__(unraisable)
 
 
 def _keep_freed_memory() -> bool:

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,12 @@ import pytest
 
 from gen_jax import runtime
 
+ROOT = Path(__file__).parent.parent
 
-def run(program: str, **environment: str) -> str:
-    """What a fresh Python prints; the environment has no cache settings but those given."""
+
+def run(program: str, folder: Path = Path(), **environment: str) -> tuple[str, str]:
+    """What a fresh Python prints and reports; the environment has no cache settings but those
+    given."""
     clean = {
         name: value
         for name, value in os.environ.items()
@@ -21,13 +25,14 @@ def run(program: str, **environment: str) -> str:
     }
     done = subprocess.run(
         [sys.executable, '-c', program],
-        env=clean | environment,
+        cwd=folder,
+        env={'PYTHONPATH': str(ROOT)} | clean | environment,
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout, done.stderr
 
 
 COMPILE = """
@@ -41,7 +46,7 @@ print(jax.config.jax_compilation_cache_dir)
 
 
 def test_programs_are_cached_under_the_users_cache_folder(tmp_path):
-    answer, folder = run(COMPILE, XDG_CACHE_HOME=str(tmp_path)).split()
+    answer, folder = run(COMPILE, XDG_CACHE_HOME=str(tmp_path))[0].split()
     assert float(answer) == 42
     assert folder == str(tmp_path / 'gen_jax' / 'compile')
     assert any((tmp_path / 'gen_jax' / 'compile').iterdir())
@@ -50,14 +55,14 @@ def test_programs_are_cached_under_the_users_cache_folder(tmp_path):
 def test_a_cache_folder_already_set_is_kept(tmp_path):
     ours, home = tmp_path / 'mine', tmp_path / 'home'
     environment = {'JAX_COMPILATION_CACHE_DIR': str(ours), 'XDG_CACHE_HOME': str(home)}
-    _, folder = run(COMPILE, **environment).split()
+    _, folder = run(COMPILE, **environment)[0].split()
     assert folder == str(ours)
     assert any(ours.iterdir()) and not home.exists()
 
 
 def test_an_unusable_cache_folder_is_no_obstacle(tmp_path):
     (tmp_path / 'file').touch()
-    answer, folder = run(COMPILE, XDG_CACHE_HOME=str(tmp_path / 'file')).split()
+    answer, folder = run(COMPILE, XDG_CACHE_HOME=str(tmp_path / 'file'))[0].split()
     assert float(answer) == 42 and folder == 'None'
 
 
@@ -81,8 +86,8 @@ print(statistics.median(steps[5:]))  # now and then the heap still grows a littl
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='the setting is of glibc')
 def test_warm_steps_have_no_page_faults(tmp_path):
     start = 'from gen_jax import runtime\nruntime.start()\n'
-    assert float(run(start + COUNT_FAULTS, XDG_CACHE_HOME=str(tmp_path))) < 100
-    assert float(run(COUNT_FAULTS)) > 1000
+    assert float(run(start + COUNT_FAULTS, XDG_CACHE_HOME=str(tmp_path))[0]) < 100
+    assert float(run(COUNT_FAULTS)[0]) > 1000
 
 
 def test_without_glibc_the_allocator_is_left_alone(monkeypatch):
@@ -101,3 +106,32 @@ def test_an_option_that_jaxlib_refuses_is_left_out(monkeypatch):
     known = {'xla_cpu_prefer_vector_width': 256}
     monkeypatch.setattr(runtime, '_CPU_OPTIONS', {'xla_cpu_no_such_option': 'on', **known})
     assert runtime.compiler_options.__wrapped__('cpu') == known
+
+
+DAMAGED = """
+import pathlib, time
+from gen_jax import runtime
+runtime.start()
+import jax, jax.numpy as jnp
+from gen_jax.checkpoint import Checkpoints
+here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+state = {f'leaf {i}': jnp.full(3, i) for i in range(40)}
+like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), state)
+with Checkpoints(pathlib.Path('.')) as checkpoints:
+    checkpoints.save(1, state)
+    checkpoints.save(2, state)
+file = pathlib.Path('checkpoints/2/state/manifest.ocdbt')
+content = bytearray(file.read_bytes())
+content[len(content) // 2] ^= 4
+file.write_bytes(content)
+with Checkpoints(pathlib.Path('.')) as checkpoints:
+    checkpoints.restore(like)
+time.sleep(0.5)
+"""
+
+
+def test_a_damaged_checkpoint_is_one_line_and_no_traceback(tmp_path):
+    """Orbax's other reads of it fail too, each in a thread or a task of its own."""
+    damaged, moved = run(DAMAGED, tmp_path)[1].splitlines()
+    assert damaged.startswith('warning: checkpoint 2 is damaged (')
+    assert moved.startswith('warning: moved it to ')
