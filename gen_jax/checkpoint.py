@@ -9,8 +9,10 @@ before it is used. Of several processes each writes its own part.
 form.
 """
 
+import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -71,7 +73,7 @@ class Checkpoints:
         # One process writes a copy of the state in a thread of its own. Several have to begin
         # together, so there the loop waits until the state is copied.
         alone = jax.process_count() == 1
-        self._thread = ThreadPoolExecutor(max_workers=1) if alone else None
+        self._thread = ThreadPoolExecutor(1, initializer=_give_way) if alone else None
         self._writing: Future | None = None
         self._manager = ocp.CheckpointManager(
             self.folder,
@@ -235,6 +237,12 @@ class Checkpoints:
     def _empty_trash(self) -> None:
         if not self.read_only and hosts.is_first():
             shutil.rmtree(self.folder / _TRASH, ignore_errors=True)
+
+
+def _give_way() -> None:
+    """Lets this thread, and those it starts, have what the training leaves of the processors."""
+    if sys.platform == 'linux':  # where priorities are those of threads
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def _copy_on_host(state: Tree) -> Tree:
