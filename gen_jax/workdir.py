@@ -26,7 +26,10 @@ from gen_jax.writers import write_json
 # What may differ when a run goes on: how long and how often, where the data lies, on what devices,
 # in which precision, and whether activations are kept (`networks.*.remat`). Everything else makes
 # it another run.
-_MAY_DIFFER = ('train', 'evaluate', 'sample', 'parallel', 'precision', 'data.data_dir')
+_MAY_DIFFER = (
+    *('train', 'evaluate', 'sample', 'parallel', 'precision'),
+    *('data.data_dir', 'ema.snapshot_every'),
+)
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'gen_jax')
 
 

@@ -63,6 +63,8 @@ def test_losses_that_differ_or_are_missing_are_seen():
     moved = losses | {(2, 'model/loss'): 1.001}
     assert certify._largest_difference(losses, moved) == pytest.approx(1e-3)
     assert certify._largest_difference(losses, {(1, 'model/loss'): 2.0}) == float('inf')
+    assert certify._largest_difference(losses, losses | {(3, 'model/loss'): 9.0}) == 0
+    assert certify._largest_difference({}, {}) == float('inf')
 
 
 def test_a_run_that_fails_by_itself_fails_the_certificate(launch, tmp_path):
