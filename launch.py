@@ -111,8 +111,12 @@ def config_words() -> list[str]:
     words = []
     for i, word in enumerate(sys.argv):
         name, equals, _ = word.lstrip('-').partition('=')
-        if word.startswith('-') and (name == 'config' or name.startswith('config.')):
-            words += sys.argv[i : i + (1 if equals else 2)]
+        if word.startswith('-') and f'{name}.'.startswith(('config.', 'noconfig.')):
+            following = sys.argv[
+                i + 1 : i + 2
+            ]  # a flag is no value: `--config.train.x` alone sets it
+            is_value = not equals and following and not following[0].startswith('--')
+            words += [word, *following] if is_value else [word]
     return words
 
 

@@ -44,15 +44,16 @@ class Profile(NamedTuple):
 
 def power(average: Tree, params: Tree, step: Array, length: float) -> Tree:
     """Equation (1): the average after `step` (from 1 on) updates."""
-    keep = (1 - 1 / step.astype(jnp.float32)) ** (exponent_of(length) + 1)
-    return jax.tree.map(lambda a, p: a * keep + p * (1 - keep), average, params)
+    # 1 - b_n, in the form that float32 holds to its last digits after millions of steps too
+    new = -jnp.expm1((exponent_of(length) + 1) * jnp.log1p(-1 / step.astype(jnp.float32)))
+    return jax.tree.map(lambda a, p: a + (p - a) * new, average, params)
 
 
 def check_length(length: float, field: str) -> None:
     """Raises InputError for a length that no such profile has."""
-    if not 0 < length <= LONGEST:
+    if not isinstance(length, int | float) or not 0 < length <= LONGEST:
         raise InputError(
-            f'{field}: {length:g} must be above 0 and at most {LONGEST:.3f}; it is a share of the '
+            f'{field}: {length!r} must be above 0 and at most {LONGEST:.3f}; it is a share of the '
             'training so far'
         )
 
@@ -61,11 +62,6 @@ def exponent_of(length: float) -> float:
     """The g of equation (2), its one root of at least 0."""
     inverse = length**-2
     return max(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max(), 0.0)
-
-
-def length_of(exponent: float) -> float:
-    """Equation (2)."""
-    return ((exponent + 1) / ((exponent + 2) ** 2 * (exponent + 3))) ** 0.5
 
 
 def combination(profiles: Sequence[Profile], target: Profile) -> tuple[np.ndarray, float]:

@@ -5,10 +5,12 @@ The config is trained three times, by processes of its own, for a few steps with
     whole    never killed
     killed   SIGKILL at random moments: while it starts, anywhere, and in the middle of writing and
              of deleting checkpoints; started again each time
-    moved    on 8, then 1, then 2 virtual devices (on CPUs, under jit), from the same checkpoints
+    moved    on 8, then 1, then 2 virtual devices (on CPUs, under jit, as far as its mesh and its
+             batches can be split), from the same checkpoints
 
 Everything that `killed` leaves must be equal to what `whole` leaves, bit for bit; the losses of
-`moved` must be those of `whole` up to the order of summation.
+`moved` must be those of `whole` up to the order of summation. Scores of samples, which take
+minutes, and the checkpoint that is best by them are left out.
 """
 
 import contextlib
@@ -26,6 +28,7 @@ from pathlib import Path
 
 import jax
 
+from gen_jax import parallel
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
 from gen_jax.errors import CheckFailed, InputError
@@ -63,7 +66,7 @@ def certify(
 
     Raises:
       InputError: bad flags, or a folder with something in it.
-      CheckFailed: something is not equal, or a run failed by itself.
+      CheckFailed: something is not equal, a run failed by itself, or no kill came in time.
     """
     steps, seed = 60 if steps is None else steps, seed or 0
     if steps < 12 or kills < 0:
@@ -81,6 +84,8 @@ def certify(
     moments = _kill_often(launch, killed, whole, steps, kills, seconds, random.Random(seed))
     rows = _compare(_hashes(whole), _hashes(killed))
     devices, most = _move(launch, config, moved, whole, steps)
+    if kills and not moments:
+        raise CheckFailed('the run ended before it could be killed; give it more --steps')
     certificate = {
         'config': list(words),
         'commit': workdirs.commit(),
@@ -127,10 +132,14 @@ class _Launch:
         self._command = [sys.executable, sys.argv[0], *words]
 
     @contextlib.contextmanager
-    def start(self, folder: Path, *words: str, devices: int = 1) -> Iterator[subprocess.Popen]:
-        """The process, which does not outlive the block."""
-        flags = f'--xla_force_host_platform_device_count={devices}'
-        environment = os.environ | {'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {flags}'}
+    def start(
+        self, folder: Path, *words: str, devices: int | None = None
+    ) -> Iterator[subprocess.Popen]:
+        """The process, which does not outlive the block; `devices` None: as in this one."""
+        environment = dict(os.environ)
+        if devices is not None:
+            flags = f'--xla_force_host_platform_device_count={devices}'
+            environment['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flags}'
         command = [*self._command, f'--workdir={folder}', *words]
         with self._log.open('a') as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -140,7 +149,7 @@ class _Launch:
             process.kill()
             process.wait()
 
-    def finish(self, folder: Path, *words: str, devices: int = 1) -> None:
+    def finish(self, folder: Path, *words: str, devices: int | None = None) -> None:
         """Lets the run come to its end.
 
         Raises:
@@ -165,40 +174,66 @@ def _kill_often(
     seconds: float,
     rng: random.Random,
 ) -> list[str]:
-    """Trains in `folder` through so many kills; returns the kind of moment that each came at."""
+    """Trains in `folder` through so many kills; returns the kind of moment that each came at.
+
+    A process that was at the end of the run already is not one of them.
+    """
     rows = [row for row in read_rows(whole / 'metrics.jsonl') if 'seconds' in row]
     pace = (rows[-1]['seconds'] - rows[0]['seconds']) / steps
     starting = max(seconds - rows[-1]['seconds'], 1.0)
     moments = []
     for number, kind in zip(range(kills), itertools.cycle(_KINDS), strict=False):
-        target = 1 + number * (steps - 1) // kills
+        target, started = 1 + number * (steps - 1) // kills, time.time()
         with launch.start(folder) as process:
             if kind == 'starting':
                 time.sleep(rng.uniform(0, starting))
             else:
-                _wait(process, lambda target=target: _last_step(folder) >= target, _PATIENCE * 10)
-                _wait_for_moment(process, kind, folder, rng.uniform(0, 2 * pace))
-            if process.poll() not in (None, 0):
+                _wait(
+                    process,
+                    lambda at=target, since=started: _trains(folder, since, at),
+                    _PATIENCE * 10,
+                )
+                _wait_for_moment(process, kind, folder, started, rng.uniform(0, 2 * pace))
+            ended = process.poll()
+            if ended not in (None, 0):
                 raise launch.failure(process)
             process.send_signal(signal.SIGKILL)
             process.wait()
-        moments.append(_kind_of(folder, kind))
-        print(f'killed {number + 1} of {kills} times, at step {_last_step(folder)}: {moments[-1]}')
+        if ended is None:
+            moments.append(_kind_of(folder, started))
+            done = f'killed {len(moments)} of {kills} times'
+            print(f'{done}, at step {_last_step(folder)}: {moments[-1]}', flush=True)
     launch.finish(folder)
     return moments
 
 
-def _wait_for_moment(process: subprocess.Popen, kind: str, folder: Path, delay: float) -> None:
-    checkpoints = folder / 'checkpoints'
+def _wait_for_moment(
+    process: subprocess.Popen, kind: str, folder: Path, started: float, delay: float
+) -> None:
     if kind == 'writing':
-        _wait(process, lambda: any(checkpoints.glob('*tmp*')), _PATIENCE)
+        _wait(process, lambda: _writes(folder, started), _PATIENCE)
     elif kind == 'deleting':
-        trash = checkpoints / 'trash'
+        trash = folder / 'checkpoints' / 'trash'
         _wait(process, lambda: any(trash.glob('*')), _PATIENCE)
         full = _num_files(trash)
         _wait(process, lambda: _num_files(trash) < full, _PATIENCE)
     else:
         time.sleep(delay)
+
+
+def _trains(folder: Path, started: float, step: int = 0) -> bool:
+    """Whether the process that was started then has come to its steps, and to this one."""
+    rows = folder / 'metrics.jsonl'
+    return rows.exists() and rows.stat().st_mtime > started and _last_step(folder) >= step
+
+
+def _writes(folder: Path, started: float) -> bool:
+    """Whether there is a checkpoint that the process began and has not finished."""
+    for unfinished in (folder / 'checkpoints').glob('*tmp*'):
+        with contextlib.suppress(FileNotFoundError):  # just finished
+            if unfinished.stat().st_mtime > started:
+                return True
+    return False
 
 
 def _wait(process: subprocess.Popen, condition: Callable[[], bool], seconds: float) -> None:
@@ -208,11 +243,13 @@ def _wait(process: subprocess.Popen, condition: Callable[[], bool], seconds: flo
         time.sleep(0.0005)
 
 
-def _kind_of(folder: Path, meant: str) -> str:
-    """What the kill interrupted, by what it left behind."""
-    if any((folder / 'checkpoints').glob('*tmp*')):
+def _kind_of(folder: Path, started: float) -> str:
+    """What the kill interrupted in the process that was started then, by what it left behind."""
+    if not _trains(folder, started):
+        return 'starting'
+    if _writes(folder, started):
         return 'writing'
-    return 'anywhere' if meant == 'writing' else meant
+    return 'deleting' if _num_files(folder / 'checkpoints' / 'trash') else 'anywhere'
 
 
 def _num_files(folder: Path) -> int:
@@ -227,17 +264,12 @@ def _last_step(folder: Path) -> int:
 def _hashes(folder: Path) -> dict[str, str]:
     """A hash of each part of what a run left."""
     parts = {}
-    with Checkpoints(folder, read_only=True) as checkpoints:
-        kept = checkpoints.steps()
-        fault = checkpoints.fault_of(kept[-1])
-        if fault is not None:
-            raise CheckFailed(f'the last checkpoint in {folder} is damaged: {fault}')
-        for path, leaf in checkpoints.manifest_of(kept[-1]).items():
-            parts.setdefault(path.split('/')[0], {})[path] = leaf
+    kept = _manifests(folder, 'checkpoints')
+    for path, leaf in kept[max(kept)].items():
+        parts.setdefault(path.split('/')[0], {})[path] = leaf
     parts['data position'] = parts.pop('step')
     if (folder / 'averages').is_dir():
-        with Checkpoints(folder, read_only=True, name='averages') as snapshots:
-            parts['snapshots'] = [snapshots.manifest_of(step) for step in snapshots.steps()]
+        parts['snapshots'] = _manifests(folder, 'averages')
     rows = read_rows(folder / 'metrics.jsonl')
     parts['metrics rows'] = [{n: v for n, v in row.items() if n not in _CLOCK} for row in rows]
     parts['previews'] = [
@@ -249,6 +281,22 @@ def _hashes(folder: Path) -> dict[str, str]:
         part: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
         for part, value in parts.items()
     }
+
+
+def _manifests(folder: Path, name: str) -> dict[int, dict]:
+    """What each checkpoint of this kind holds, by its step.
+
+    Raises:
+      CheckFailed: one of them holds something else, or there is none.
+    """
+    with Checkpoints(folder, read_only=True, name=name) as checkpoints:
+        faults = {step: checkpoints.fault_of(step) for step in checkpoints.steps()}
+        for step, fault in faults.items():
+            if fault is not None:
+                raise CheckFailed(f'{checkpoints.folder / str(step)} is damaged: {fault}')
+        if not faults:
+            raise CheckFailed(f'{checkpoints.folder}: there is none')
+        return {step: dict(checkpoints.manifest_of(step)) for step in faults}
 
 
 def _compare(whole: dict[str, str], killed: dict[str, str]) -> list[dict]:
@@ -264,8 +312,7 @@ def _move(
 ) -> tuple[list[int], float | None]:
     """Trains on one number of devices after the other; these, and how far the losses are apart."""
     kind = workdirs.facts(whole)['starts'][0]['devices']
-    batch = config.data.batch_size // config.train.accumulate
-    devices = [n for n in DEVICES if batch % n == 0 and config.evaluate.batch_size % n == 0]
+    devices = [number for number in DEVICES if _fits(config, number)]
     if config.parallel.strategy != 'jit' or 'cpu' not in kind.lower() or len(devices) < 2:
         return [], None
     for turn, number in enumerate(devices, 1):
@@ -273,6 +320,17 @@ def _move(
         without = [f'--config.train.{name}=None' for name in _CADENCES]  # losses are compared
         launch.finish(folder, f'--config.train.num_steps={end}', *without, devices=number)
     return devices, _largest_difference(_losses(whole), _losses(folder))
+
+
+def _fits(config, num_devices: int) -> bool:
+    """Whether the mesh and the batches can be split over so many devices."""
+    axes = config.parallel
+    try:
+        parallel.axis_sizes(num_devices, axes.data, axes.fsdp, axes.tensor)
+    except InputError:
+        return False
+    batch = config.data.batch_size // config.train.accumulate
+    return batch % num_devices == 0 and config.evaluate.batch_size % num_devices == 0
 
 
 def _losses(folder: Path) -> dict[tuple[int, str], float]:

@@ -14,7 +14,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import jax
@@ -28,6 +28,8 @@ from gen_jax.state import TrainState
 from gen_jax.types import Tree
 
 _TRASH = 'trash'
+# Words in errors of reading that say nothing of what is read.
+_NO_DAMAGE = ('RESOURCE_EXHAUSTED', 'PERMISSION_DENIED', 'Permission denied')
 
 
 class _Keep:
@@ -45,6 +47,14 @@ class _Keep:
         return step == self.best or (self.every is not None and step % self.every == 0)
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, without its own look at whether the run was asked to end."""
+
+    def reached_preemption(self, step: int) -> bool:
+        # It would ask JAX with the number of the step, and `preemption.check` with another one.
+        return False
+
+
 class Checkpoints:
     """The checkpoints of one workdir, saved in the background; use it in a `with` block, which
     waits for the last one."""
@@ -56,11 +66,13 @@ class Checkpoints:
         keep_every: int | None = None,
         read_only: bool = False,
         name: str = 'checkpoints',
+        after: 'Checkpoints | None' = None,
     ):
         """Those in the folder `name` of `workdir`.
 
         `keep` is how many of the newest to keep (None: all), and those of steps divisible by
-        `keep_every` stay too; `read_only` changes no file.
+        `keep_every` stay too; `read_only` changes no file. One of these is on disk only when all
+        that was given to `after` before it is.
 
         Raises:
           InputError: `read_only`, and there are none.
@@ -69,19 +81,20 @@ class Checkpoints:
         self.read_only = read_only
         if read_only and not self.folder.is_dir():
             raise InputError(f'--workdir: {workdir} has no {name}; train first, or mend the path')
-        self._keep = _Keep(keep, keep_every)
+        self._keep, self._after = _Keep(keep, keep_every), after
+        self._handlers = {
+            'state': ocp.StandardCheckpointHandler(),
+            'manifest': ocp.JsonCheckpointHandler(),
+        }
         # One process writes a copy of the state in a thread of its own. Several have to begin
         # together, so there the loop waits until the state is copied.
         alone = jax.process_count() == 1
         self._thread = ThreadPoolExecutor(1, initializer=_give_way) if alone else None
         self._writing: Future | None = None
-        self._manager = ocp.CheckpointManager(
+        self._manager = _Manager(
             self.folder,
             # Named here, so that a checkpoint can be described before it is restored.
-            item_handlers={
-                'state': ocp.StandardCheckpointHandler(),
-                'manifest': ocp.JsonCheckpointHandler(),
-            },
+            item_handlers=self._handlers,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self._keep,
                 create=not read_only,
@@ -102,7 +115,9 @@ class Checkpoints:
     def __exit__(self, kind, *_) -> None:
         # Of several processes others may be gone, and closing would wait for them.
         if kind is None or issubclass(kind, Ended) or jax.process_count() == 1:
-            self._wait()
+            if kind is None:
+                self._wait()
+            wait([] if self._writing is None else [self._writing])
             self._manager.close()
             self._empty_trash()
 
@@ -130,6 +145,8 @@ class Checkpoints:
 
     def _write(self, step: int, state: Tree) -> None:
         """In the thread nothing here may need a device: see `manifest.py`."""
+        if self._after is not None:
+            self._after._wait()
         self._empty_trash()
         sealed = manifest.seal(manifest.describe(state))
         args = ocp.args.Composite(
@@ -143,9 +160,8 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def _wait_for_thread(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
+        if self._writing is not None:
+            self._writing.result()
 
     def restore(self, template: Tree, step: int | None = None) -> Tree | None:
         """The newest checkpoint that can be read, placed as `template` says; None if there is none.
@@ -186,8 +202,12 @@ class Checkpoints:
         Raises:
           Exception: of any kind, where it cannot be read.
         """
-        args = ocp.args.Composite(manifest=ocp.args.JsonRestore())
-        return manifest.unseal(self._manager.restore(step, args=args)['manifest'])
+        return manifest.unseal(self._read(step, 'manifest', ocp.args.JsonRestore()))
+
+    def _read(self, step: int, item: str, args: ocp.args.CheckpointArgs):
+        """A part of a checkpoint, by this process for itself: where it fails alone, no other one
+        waits for it, as in what Orbax's manager does."""
+        return self._handlers[item].restore(self._manager.directory / str(step) / item, args=args)
 
     def fault_of(self, step: int) -> str | None:
         """What is wrong with the checkpoint of this step; None where it is what was saved."""
@@ -199,10 +219,10 @@ class Checkpoints:
                 lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), saved
             )
             manifest.check_same_leaves(leaves, template, step)
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
-            manifest.check_content(leaves, self._manager.restore(step, args=args)['state'])
+            state = self._read(step, 'state', ocp.args.StandardRestore(template))
+            manifest.check_content(leaves, state)
         except Exception as error:  # whatever broke inside: any unreadable file is damage
-            return _reason(error)
+            return _damage(error, step)
         return None
 
     def _restore_if_sound(self, step: int, template: Tree) -> Tree | None:
@@ -211,18 +231,24 @@ class Checkpoints:
         Raises:
           InputError: it is sound, and of another network.
         """
-        state = None
+        state = damage = None
         try:
             leaves = self.manifest_of(step)
             manifest.check_same_leaves(leaves, template, step)
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
-            restored = self._manager.restore(step, args=args)['state']
-            manifest.check_content(leaves, restored)
-            state = restored
+            state = self._read(step, 'state', ocp.args.StandardRestore(template))
         except InputError:
             raise
         except Exception as error:  # whatever broke inside: any unreadable file is damage
-            print(f'warning: checkpoint {step} is damaged ({_reason(error)})', file=sys.stderr)
+            damage = _damage(error, step)
+        # Digests are computed by all processes, so each must have its part.
+        if not hosts.any_of(damage is not None):
+            try:
+                manifest.check_content(leaves, state)
+            except ValueError as error:
+                damage = _damage(error, step)
+        if damage is not None:
+            print(f'warning: checkpoint {step} is damaged ({damage})', file=sys.stderr)
+            state = None
         return None if hosts.any_of(state is None) else state
 
     def _set_aside(self, step: int) -> None:
@@ -257,8 +283,18 @@ def _copy_on_host(state: Tree) -> Tree:
     return jax.tree.map(copied, state)
 
 
-def _reason(error: Exception) -> str:
-    return str(error).strip().split('\n')[0][:160] or type(error).__name__
+def _damage(error: Exception, step: int) -> str:
+    """What is wrong with a checkpoint that an error came from.
+
+    Raises:
+      InputError: nothing is; this process may not read it, or lacks the memory.
+    """
+    reason = str(error).strip().split('\n')[0][:160] or type(error).__name__
+    if isinstance(error, MemoryError | PermissionError) or any(s in str(error) for s in _NO_DAMAGE):
+        raise InputError(
+            f'--workdir: checkpoint {step} cannot be read here ({reason}); it stays as it is'
+        )
+    return reason
 
 
 def restore_for_use(

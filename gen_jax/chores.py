@@ -76,7 +76,8 @@ class Chores:
                 row = report.evaluation(step, self._evaluate(due, state, self._dataset))
             self._rows.append(row)
             could_be = {*self._checkpoints.steps(), step}
-            is_best = best_step(self._rows, self._every.best_by, could_be) == step
+            best = best_step(self._rows, self._every.best_by, could_be) == step
+            is_best = hosts.of_first(best)  # each process computed the scores for itself
             if is_best:
                 self._checkpoints.keep_best(step)
         if due(self._every.sample_every) and not self._is_drawn(step):
@@ -99,7 +100,7 @@ class Chores:
         if not (due(self._every.evaluate_every) or due(self._every.score_every)):
             return False
         done = {row['step'] for row in self._rows if any(n.startswith('eval/') for n in row)}
-        return step not in done
+        return hosts.of_first(step not in done)
 
     def _is_drawn(self, step: int) -> bool:
         if step != self._first:

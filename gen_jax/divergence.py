@@ -28,7 +28,7 @@ class Sentinel:
     def __init__(self, limit: int):
         self._limit, self._held = limit, None
 
-    def follow(self, step: int, in_a_row: Array) -> None:
+    def follow(self, step: int, in_a_row: Array | int) -> None:
         """Takes this step's count, and looks at the one before.
 
         A run that reached the limit there and took a good step here has recovered, and its state
@@ -51,7 +51,7 @@ class Sentinel:
             self._look(*self._held)
             self._end_if_reached()
 
-    def _look(self, step: int, in_a_row: Array) -> int:
+    def _look(self, step: int, in_a_row: Array | int) -> int:
         count = int(in_a_row)
         if count == 1 and jax.process_index() == 0:
             print(f'warning: step {step} skipped: loss or gradient not finite', file=sys.stderr)
@@ -96,7 +96,8 @@ def read_record(workdir: Path) -> dict:
     path = workdir / FILE
     try:
         record = json.loads(path.read_text())
-        return {name: int(record[name]) for name in ('step', 'checkpoint')} | record
+        examples = {'batch_indices': list(record['batch_indices'])}
+        return record | {name: int(record[name]) for name in ('step', 'checkpoint')} | examples
     except FileNotFoundError:
         raise InputError(f'--workdir: there is no {path}; this run has not diverged') from None
     except (OSError, ValueError, KeyError, TypeError) as error:

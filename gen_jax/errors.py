@@ -3,7 +3,7 @@
     0    the work was done
     2    bad input                                                     InputError
     3    losses or gradients are not finite any more                   Diverged
-    4    a certificate that does not hold                              CheckFailed
+    4    a certificate that does not hold, or a damaged checkpoint     CheckFailed
     75   asked to end by a signal; saved, and goes on when it is       Preempted
          started again
     76   another process of the run was lost; goes on when all of      ProcessLost

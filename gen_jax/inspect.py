@@ -3,9 +3,11 @@
 import time
 from pathlib import Path
 
+import jax
+
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
-from gen_jax.errors import InputError
+from gen_jax.errors import CheckFailed, InputError
 from gen_jax.selection import best_step
 from gen_jax.writers import read_rows
 
@@ -19,13 +21,18 @@ def inspect(workdir: Path, config=None) -> list[dict]:
 
     Raises:
       InputError: the folder is not of a run.
+      CheckFailed: one of them is damaged.
     """
+    # Nothing is computed but digests, and host memory is the larger.
+    jax.config.update('jax_platforms', 'cpu')
     path = workdir / 'config.json'
     if not path.exists():
         raise InputError(f'--workdir: {workdir} is not of a run: it has no config.json')
     saved = workdirs.read_json(path)
     facts, rows = workdirs.facts(workdir), read_rows(workdir / 'metrics.jsonl')
     last = max((row['step'] for row in rows), default=0)
+    if 'num_steps' not in saved.get('train', {}):
+        raise InputError(f'--workdir: {path} is not the config of a run')
     print(f'{workdir}: step {last:,} of {saved["train"]["num_steps"]:,}')
     for start in facts.get('starts', []):
         where = f'{start["devices"]}, {start["processes"]} process(es)'
@@ -39,6 +46,9 @@ def inspect(workdir: Path, config=None) -> list[dict]:
     if config is not None:
         for line in workdirs.config_differences(workdir, config) or ['no difference']:
             print(f'  config: {line}')
+    faults = [f'{item["folder"]}/{item["step"]}' for item in found if item['fault'] is not None]
+    if faults:
+        raise CheckFailed(f'damaged: {", ".join(faults)}; a run goes on from the one before')
     return found
 
 

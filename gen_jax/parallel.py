@@ -82,17 +82,27 @@ def lay_out(
             f'parallel.fsdp, parallel.tensor: {fsdp}, {tensor}; pmap replicates, so both must be '
             "1; set parallel.strategy to 'jit' to split parameters"
         )
+    sizes = axis_sizes(len(devices), data, fsdp, tensor)
+    kinds = (jax.sharding.AxisType.Auto,) * len(AXES)
+    return Parallel(strategy, jax.make_mesh(sizes, AXES, axis_types=kinds, devices=devices))
+
+
+def axis_sizes(num_devices: int, data: int, fsdp: int, tensor: int) -> list[int]:
+    """The sizes of the axes on so many devices.
+
+    Raises:
+      InputError: their product is not the number of devices.
+    """
     sizes = [data, fsdp, tensor]
     known = math.prod(size for size in sizes if size != -1)
     if sizes.count(-1) == 1 and known > 0:
-        sizes = [len(devices) // known if size == -1 else size for size in sizes]
-    if min(sizes) < 1 or math.prod(sizes) != len(devices):
+        sizes = [num_devices // known if size == -1 else size for size in sizes]
+    if min(sizes) < 1 or math.prod(sizes) != num_devices:
         raise InputError(
             f'parallel.data, parallel.fsdp, parallel.tensor: {data} x {fsdp} x {tensor} must make '
-            f'{len(devices)}, the number of devices; one of them may be -1, for the rest'
+            f'{num_devices}, the number of devices; one of them may be -1, for the rest'
         )
-    kinds = (jax.sharding.AxisType.Auto,) * len(AXES)
-    return Parallel(strategy, jax.make_mesh(sizes, AXES, axis_types=kinds, devices=devices))
+    return sizes
 
 
 def check_batch_size(parallel: Parallel, batch_size: int, field: str, num_parts: int = 1) -> None:

@@ -23,10 +23,9 @@ def plan(config) -> dict:
       InputError: bad config.
     """
     run = assemble(config)
-    parallel.check_batch_size(run.parallel, config.data.batch_size, 'data.batch_size')
-    batch = parallel.abstract_for_step(
-        run.parallel, abstract_batch(run.spec, config.data.batch_size)
-    )
+    size, parts = config.data.batch_size, config.train.accumulate
+    parallel.check_batch_size(run.parallel, size, 'data.batch_size', parts)
+    batch = parallel.abstract_for_step(run.parallel, abstract_batch(run.spec, size))
     lowered = compile_step(run, config).lower(run.template, batch)
     started = time.perf_counter()
     compiled = lowered.compile()

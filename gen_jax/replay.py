@@ -40,6 +40,11 @@ def replay(config, workdir: Path) -> dict:
     if indices.tolist() != record['batch_indices']:
         raise InputError(f'data: step {step} had other examples of this data when it was recorded')
     with Checkpoints(workdir, read_only=True) as checkpoints:
+        if record['checkpoint'] not in checkpoints.steps():
+            raise InputError(
+                f'--workdir: checkpoint {record["checkpoint"]}, with the state before step {step}, '
+                'is not kept any more; a larger train.keep_checkpoints would have'
+            )
         state = checkpoints.restore(run.template, record['checkpoint'])
     state = state.replace(step=jax.device_put(np.int32(step - 1), state.step.sharding))
     batch = _batch(dataset, config, step)

@@ -180,6 +180,8 @@ def check_values(config) -> None:
         value = config.train[name]
         if value is not None and not value > 0:
             raise InputError(f'train.{name}: {value} must be above 0, or None')
+    if config.ema.snapshot_every is not None and not config.ema.lengths:
+        raise InputError('ema.lengths: give at least one, or set ema.snapshot_every to None')
     for length in config.ema.lengths:
         averaging.check_length(length, 'ema.lengths')
     for field in ('metrics', 'features'):

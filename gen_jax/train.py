@@ -48,16 +48,18 @@ def train(config, workdir: Path) -> TrainState:
     parameters = {player: count_parameters(tree) for player, tree in run.template.params.items()}
 
     with (
+        preemption.watched(),  # around all that saves
         workdirs.opened(workdir, config, dataset.fingerprint, {'parameters': parameters}),
-        Checkpoints(workdir, every.keep_checkpoints, every.keep_every) as checkpoints,
         _snapshots(workdir, config) as snapshots,
-        preemption.watched(),
+        Checkpoints(
+            workdir, every.keep_checkpoints, every.keep_every, after=snapshots
+        ) as checkpoints,
     ):
         # State
         state = checkpoints.restore(run.template)
         if state is None:
             state = initialize(run, config.seed)
-        first = int(state.step)
+        step = first = int(state.step)
         chores.begin(first, dataset, checkpoints, snapshots)
 
         # Compile: happens at the first call.
@@ -65,6 +67,7 @@ def train(config, workdir: Path) -> TrainState:
 
         # Loop
         sentinel = divergence.Sentinel(every.stop_after_skipped)
+        sentinel.follow(first, int(state.guard.in_a_row))
         with (
             contextlib.closing(_batches(dataset, config, first)) as batches,
             Display(every.num_steps, first, hidden=not hosts.is_first()) as display,

@@ -24,12 +24,9 @@ from gen_jax.errors import InputError
 from gen_jax.writers import write_json
 
 # What may differ when a run goes on: how long and how often, where the data lies, on what devices,
-# in which precision, and whether activations are kept (`networks.*.remat`). Everything else makes
-# it another run.
-_MAY_DIFFER = (
-    *('train', 'evaluate', 'sample', 'parallel', 'precision'),
-    *('data.data_dir', 'ema.snapshot_every'),
-)
+# in which precision, whether activations are kept (`networks.*.remat`), and how often averages are,
+# though not whether. Everything else makes it another run.
+_MAY_DIFFER = ('train', 'evaluate', 'sample', 'parallel', 'precision', 'data.data_dir')
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'gen_jax')
 
 
@@ -85,15 +82,17 @@ def check_config(workdir: Path, config) -> None:
 
 
 def config_differences(
-    workdir: Path, config, left_out: Callable[[str], bool] = lambda field: False
+    workdir: Path, config, left_out: Callable[..., bool] = lambda field, there, here: False
 ) -> list[str]:
-    """A line for each field of the run's config that is another in `config`."""
+    """A line for each field of the run's config that is another in `config`; not for those for
+    which `left_out(field, there, here)`."""
     saved = _flat(read_json(workdir / 'config.json'))
     wanted = _flat(config_values(config))
     return [
         f'{field} is {saved.get(field, "absent")!r} there and {wanted.get(field, "absent")!r} here'
         for field in sorted(saved.keys() | wanted.keys())
-        if saved.get(field) != wanted.get(field) and not left_out(field)
+        if saved.get(field) != wanted.get(field)
+        and not left_out(field, saved.get(field), wanted.get(field))
     ]
 
 
@@ -225,7 +224,9 @@ def read_json(path: Path) -> dict:
     return value
 
 
-def _may_differ(field: str) -> bool:
+def _may_differ(field: str, there, here) -> bool:
+    if field == 'ema.snapshot_every':
+        return None not in (there, here)
     return field.endswith('.remat') or any(
         field == allowed or field.startswith(allowed + '.') for allowed in _MAY_DIFFER
     )

@@ -194,9 +194,12 @@ def test_the_sentinel_finishes_with_the_last_step():
 def test_a_record_that_is_absent_or_broken_is_named(tmp_path):
     with pytest.raises(InputError, match='has not diverged'):
         divergence.read_record(tmp_path)
-    for text in ('{"step": 1, ', '{"step": 1}', '{"step": null, "checkpoint": 2}', '[]'):
+    broken = {'step': None, 'checkpoint': 2, 'batch_indices': []}
+    without = {'step': 1, 'checkpoint': 2}
+    for text in ('{"step": 1, ', '{"step": 1}', json.dumps(broken), json.dumps(without), '[]'):
         (tmp_path / divergence.FILE).write_text(text)
         with pytest.raises(InputError, match='cannot read'):
             divergence.read_record(tmp_path)
-    (tmp_path / divergence.FILE).write_text(json.dumps({'step': 1, 'checkpoint': 2, 'more': [3]}))
-    assert divergence.read_record(tmp_path) == {'step': 1, 'checkpoint': 2, 'more': [3]}
+    record = {'step': 1, 'checkpoint': 2, 'batch_indices': [4], 'more': [3]}
+    (tmp_path / divergence.FILE).write_text(json.dumps(record))
+    assert divergence.read_record(tmp_path) == record

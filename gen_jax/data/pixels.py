@@ -192,10 +192,8 @@ def write_grid(images: np.ndarray, stem: Path) -> Path:
     """Writes uint8 images `[N, H, W, C]` as one PNG, `stem` + '.png', and returns its path.
 
     The grid is as square as N allows, left to right and then down; small images are enlarged to
-    at least 48 pixels without smoothing. The file appears whole or not at all.
+    at least 48 pixels without smoothing.
     """
-    from PIL import Image
-
     num, height, width, channels = images.shape
     scale = max(1, -(-48 // min(height, width)))
     gap, columns = 2, int(np.ceil(np.sqrt(num)))
@@ -209,9 +207,17 @@ def write_grid(images: np.ndarray, stem: Path) -> Path:
         large = image.repeat(scale, axis=0).repeat(scale, axis=1)
         canvas[top : top + height * scale, left : left + width * scale] = large
 
+    return write_picture(canvas.squeeze(-1) if channels == 1 else canvas, stem)
+
+
+def write_picture(pixels: np.ndarray, stem: Path) -> Path:
+    """Writes uint8 `[H, W]` or `[H, W, 3]` as PNG, `stem` + '.png', and returns its path; the file
+    appears whole or not at all."""
+    from PIL import Image
+
     path = stem.with_name(stem.name + '.png')
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.part')
-    Image.fromarray(canvas.squeeze(-1) if channels == 1 else canvas).save(part, format='PNG')
+    Image.fromarray(pixels).save(part, format='PNG')
     os.replace(part, path)
     return path

@@ -21,7 +21,7 @@ import numpy as np
 from scipy import special
 
 from gen_jax.data.dataset import Arrays, Dataset, Split
-from gen_jax.data.pixels import Description, digest
+from gen_jax.data.pixels import Description, digest, write_picture
 from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
 
@@ -208,15 +208,11 @@ def decode(x: np.ndarray, spec: DataSpec) -> np.ndarray:
 
 def write(points: np.ndarray, stem: Path) -> Path:
     """A picture of where points lie, [-1, 1]^2 with y upward, and its path."""
-    from PIL import Image
-
     counts, _, _ = np.histogram2d(
         -points[:, 1], points[:, 0], bins=_PICTURE, range=((-1, 1), (-1, 1))
     )
     levels = 255 * np.sqrt(counts / max(counts.max(), 1))  # the root lets single points be seen
-    path = stem.with_name(stem.name + SUFFIX)
-    Image.fromarray(levels.astype(np.uint8)).resize((2 * _PICTURE,) * 2, 0).save(path)
-    return path
+    return write_picture(levels.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1), stem)
 
 
 def _check(source: str, name: str | None, data_dir: str | None, *sizes: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gen_jax import hosts
 from gen_jax.data.dataset import Dataset, Split
 from gen_jax.features.extractor import Embedded, Extractor, joined
 from gen_jax.types import DataSpec
@@ -41,10 +42,12 @@ def references(
         # The spec says how data of this fingerprint is decoded.
         identity = (dataset.fingerprint, dataset.spec, split, num, start, *extractor[:4])
         name = hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
-        parts.append(_load(cache_folder() / f'{name}.npz', some))
-        if parts[-1] is None:
-            parts[-1] = embed(some)
-            _save(cache_folder() / f'{name}.npz', parts[-1])
+        kept = _load(cache_folder() / f'{name}.npz', some)
+        # Embedding is the work of all processes, and each host may have a folder of its own.
+        if hosts.any_of(kept is None):
+            kept = embed(some)
+            _save(cache_folder() / f'{name}.npz', kept)
+        parts.append(kept)
     return joined(parts)
 
 
