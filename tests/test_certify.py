@@ -2,6 +2,10 @@
 
 import importlib
 import json
+import os
+import random
+import sys
+import time
 
 import pytest
 
@@ -65,6 +69,76 @@ def test_losses_that_differ_or_are_missing_are_seen():
     assert certify._largest_difference(losses, {(1, 'model/loss'): 2.0}) == float('inf')
     assert certify._largest_difference(losses, losses | {(3, 'model/loss'): 9.0}) == 0
     assert certify._largest_difference({}, {}) == float('inf')
+
+
+def test_the_kind_of_a_kill_is_what_it_interrupted(tmp_path):
+    """Leftovers of a process before this one do not count."""
+    rows = tmp_path / 'metrics.jsonl'
+    unfinished = tmp_path / 'checkpoints' / '4.orbax-checkpoint-tmp-0'
+    unfinished.mkdir(parents=True)
+    rows.write_text('{"step": 4}\n')
+    past, started = time.time() - 100, time.time() - 50
+    os.utime(rows, (past, past))
+    os.utime(unfinished, (past, past))
+    assert certify._kind_of(tmp_path, started) == 'starting'
+    rows.touch()
+    assert certify._kind_of(tmp_path, started) == 'anywhere'
+    (tmp_path / 'checkpoints' / 'trash' / '2').mkdir(parents=True)
+    assert certify._kind_of(tmp_path, started) == 'anywhere'
+    (tmp_path / 'checkpoints' / 'trash' / '2' / 'file').touch()
+    assert certify._kind_of(tmp_path, started) == 'deleting'
+    unfinished.touch()
+    assert certify._kind_of(tmp_path, started) == 'writing'
+    assert certify._trains(tmp_path, started, 4) and not certify._trains(tmp_path, started, 5)
+
+
+def test_a_process_that_had_ended_is_no_kill(tmp_path, monkeypatch):
+    whole = tmp_path / 'whole'
+    whole.mkdir()
+    (whole / 'metrics.jsonl').write_text('{"step": 1, "seconds": 0.1}\n{"step": 9, "seconds": 1}')
+    launch = certify._Launch(tmp_path, [])
+    monkeypatch.setattr(launch, '_command', [sys.executable, '-c', 'pass'])
+    monkeypatch.setattr(certify, '_wait_for_moment', lambda process, *_: process.wait())
+    ended = certify._kill_often(launch, tmp_path / 'killed', whole, 12, 3, 1.0, random.Random(0))
+    assert ended == []
+
+
+@pytest.mark.parametrize(
+    ('axes', 'fitting'),
+    [
+        ({}, [8, 1, 2]),
+        ({'fsdp': 2}, [8, 2]),
+        ({'data': 1, 'fsdp': -1}, [8, 1, 2]),
+        ({'data': 2}, [2]),
+    ],
+    ids=str,
+)
+def test_only_devices_that_the_mesh_can_take_are_tried(axes, fitting):
+    config = tiny(0)
+    config.parallel.update(axes)
+    assert [number for number in certify.DEVICES if certify._fits(config, number)] == fitting
+
+
+@pytest.mark.parametrize(
+    ('given', 'words'),
+    [
+        (
+            ['--config=a.py', '--config.train.x=1', '--kills=2'],
+            ['--config=a.py', '--config.train.x=1'],
+        ),
+        (['--config', 'a.py', '--config.seed', '-1'], ['--config', 'a.py', '--config.seed', '-1']),
+        (
+            ['--config.remat', '--mode=certify', '--noconfig.scan'],
+            ['--config.remat', '--noconfig.scan'],
+        ),
+    ],
+    ids=str,
+)
+def test_the_runs_get_the_words_on_the_config_and_no_others(given, words, monkeypatch):
+    import launch as door
+
+    monkeypatch.setattr(sys, 'argv', ['launch.py', *given])
+    assert door.config_words() == words
 
 
 def test_a_run_that_fails_by_itself_fails_the_certificate(launch, tmp_path):

@@ -3,6 +3,7 @@
 import collections
 import random
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
@@ -149,6 +150,41 @@ def test_later_steps_are_dropped_and_can_be_made_again(tmp_path):
         checkpoints.save(6, state_at(6, width=3))
     assert names_in(tmp_path / 'checkpoints') == ['2', '4', '6']
     assert_same(restore_for_use(template_of(state_at(0, 3)), tmp_path), state_at(6, 3))
+
+
+def test_a_checkpoint_is_on_disk_only_after_what_it_comes_after(tmp_path, monkeypatch):
+    """Otherwise a kill between the two could lose the snapshot that the checkpoint vouches for."""
+    write, order = Checkpoints._write, []
+
+    def slow(self, step, state):
+        if self.folder.name == 'averages':
+            time.sleep(0.5)
+        write(self, step, state)
+        order.append(self.folder.name)
+
+    monkeypatch.setattr(Checkpoints, '_write', slow)
+    with (
+        Checkpoints(tmp_path, name='averages') as averages,
+        Checkpoints(tmp_path, after=averages) as own,
+    ):
+        averages.save(4, state_at(4))
+        own.save(5, state_at(5))
+        own.steps()
+        assert names_in(tmp_path / 'averages') == ['4'] and names_in(own.folder) == ['5']
+
+
+def test_lack_of_memory_or_permission_is_no_damage(tmp_path, monkeypatch):
+    save(tmp_path, 1, 2)
+    for error in (MemoryError(), PermissionError(13, 'Permission denied'), OSError('DATA_LOSS')):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        with Checkpoints(tmp_path) as checkpoints, monkeypatch.context() as patch:
+            patch.setattr(checkpoints._handlers['state'], 'restore', fail)
+            with pytest.raises(InputError, match=r'checkpoint 2 cannot be read here|none of the'):
+                checkpoints.restore(template_of(state_at(0)))
+        assert names_in(tmp_path / 'checkpoints') == ['1', '2']
 
 
 def test_a_second_folder_is_apart_from_the_first(tmp_path):

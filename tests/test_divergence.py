@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -148,6 +149,25 @@ def test_with_the_same_bad_data_it_ends_again_and_the_record_still_names_the_fir
         train(config_of(20), workdir)
     record = divergence.read_record(workdir)
     assert record['step'] == 5 and record['checkpoint'] > 8
+
+
+def test_it_ends_at_the_same_step_when_it_was_killed_in_between(plant, tmp_path):
+    """The steps in a row are counted in the state; what the sentinel holds back is not lost."""
+    plant(range(5, 20))
+    config = config_of(20)
+    config.train.checkpoint_every = 7
+    for _ in range(2):
+        with pytest.raises(Diverged, match='of 4 steps in a row, to step 8'):
+            train(config, tmp_path)
+        shutil.rmtree(tmp_path / 'checkpoints' / '8')  # as if it had been killed before that
+
+
+def test_started_again_at_its_end_a_run_that_diverged_says_so_again(plant, tmp_path):
+    plant({8, 9, 10})
+    for _ in range(2):
+        with pytest.raises(Diverged, match='of 3 steps in a row, to step 10'):
+            train(config_of(10), tmp_path)
+    assert saved_steps(tmp_path) == ['10']
 
 
 def test_a_run_that_recovers_just_after_the_limit_goes_on(plant, tmp_path):

@@ -168,20 +168,31 @@ def test_a_run_goes_on_with_two_processes_then_one_then_two(strategy, start, tmp
 
 
 def test_a_signal_to_one_process_ends_both_and_both_go_on(start, tmp_path):
+    """At the second time among saves and previews, and after a resume: nothing else may count in
+    what the processes agree on. Then with damage in what only one of them reads."""
     workdir = tmp_path / 'run'
     flags = (f'--workdir={workdir}', *LAYOUTS['jit'])
-    both = start(2, *flags, LONG)
-    both.wait_for_step(workdir, 3)
-    both.send(1, signal.SIGTERM)
-    ended = both.wait()
-    assert [e.status for e in ended] == [Preempted.status] * 2, ended
-    saved = [re.findall(r'asked to end: step (\d+) is saved', e.said) for e in ended]
-    assert saved == [[str(newest_checkpoint(workdir))]] * 2
-    step = newest_checkpoint(workdir)
-    ended = start(2, *flags, f'--config.train.num_steps={step + 3}').wait()
+    busy = ('--config.train.checkpoint_every=1', '--config.train.sample_every=3')
+    step = 0
+    for which, more in ((1, ()), (0, busy)):
+        both = start(2, *flags, LONG, *more)
+        both.wait_for_step(workdir, step + 5)
+        both.send(which, signal.SIGTERM)
+        ended = both.wait()
+        assert [e.status for e in ended] == [Preempted.status] * 2, ended
+        saved = [re.findall(r'asked to end: step (\d+) is saved', e.said) for e in ended]
+        assert saved == [[str(newest_checkpoint(workdir))]] * 2
+        if step:
+            assert f'resumed at step {step}' in ended[0].said
+            assert newest_checkpoint(workdir) < step + 30
+        step = newest_checkpoint(workdir)
+    for file in (workdir / 'checkpoints' / str(step)).rglob('ocdbt.process_1/d/*'):
+        os.truncate(file, file.stat().st_size // 2)
+    ended = start(2, *flags, *busy, f'--config.train.num_steps={step + 2}').wait()
     assert [e.status for e in ended] == [0, 0], ended
-    assert f'resumed at step {step}' in ended[0].said
-    assert [row['step'] for row in training_rows(workdir)] == [*range(1, step + 4)]
+    assert f'checkpoint {step} is damaged' in ended[0].said + ended[1].said
+    assert f'resumed at step {step - 1}' in ended[0].said
+    assert [row['step'] for row in training_rows(workdir)] == [*range(1, step + 3)]
 
 
 @pytest.mark.parametrize('victim', [0, 1], ids=['first', 'second'])

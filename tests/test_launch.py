@@ -84,6 +84,12 @@ BAD = {
     'sampler': ((SMOKE, '--config.sample.options.sampler=dimm'), 'choose from ancestral, ddim'),
     'negative steps': ((SMOKE, '--config.train.num_steps=-1'), 'train.num_steps: -1'),
     'ema': ((SMOKE, '--config.ema.decay=1.0'), 'ema.decay: 1.0'),
+    'no length': ((SMOKE, '--config.ema.lengths=()'), 'ema.lengths: give at least one'),
+    'length': ((SMOKE, '--config.ema.lengths=("a",)'), "ema.lengths: 'a' must be above 0"),
+    'parts of a plan': (
+        (SMOKE, '--mode=plan', '--config.train.accumulate=3'),
+        'data.batch_size: ',
+    ),
     'strategy': ((SMOKE, '--config.parallel.strategy=xmap'), "neither 'jit' nor 'pmap'"),
     'source': ((SMOKE, '--config.data.source=web'), 'tfds, embedded, folder, synthetic'),
     'no such folder': (
