@@ -93,7 +93,10 @@ def main(argv: list[str]) -> None:
     # Imported here, so that --help and a mistyped flag are answered at once.
     from gen_jax import hosts, runtime
 
-    hosts.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    hosts.start(
+        *(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value),
+        share_signals=MODE.value == 'train',  # which alone has something to save
+    )
     runtime.start()
     work = getattr(importlib.import_module(f'gen_jax.{MODE.value}'), MODE.value)
     if MODE.value == 'plan':

@@ -26,7 +26,12 @@ _SIGNS_OF_LOSS = ('Gloo', 'NCCL', 'UNAVAILABLE', 'DEADLINE_EXCEEDED', 'heartbeat
 _COUNTS = ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE')
 
 
-def start(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+def start(
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    share_signals: bool = True,
+) -> None:
     """Joins the other processes of this run, if there are any; before JAX touches a device.
 
     Args:
@@ -34,11 +39,14 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
       num_processes: how many there are.
       process_id: which one this is, from 0. Without these three the environment decides: Slurm,
         Open MPI and Cloud TPU say themselves what JAX must know.
+      share_signals: whether a SIGTERM to one of them is told to all, and ends none before
+        `preemption.check`; otherwise it ends the process, and the others lose it.
 
     Raises:
       InputError: only some of the three, or impossible ones.
       ProcessLost: the others do not come. After five minutes JAX may end the process itself.
     """
+    jax.config.update('jax_enable_preemption_service', share_signals)
     given = {
         '--coordinator': coordinator,
         '--num_processes': num_processes,

@@ -1,8 +1,9 @@
 """`--mode=replay`: the step at which a run diverged, computed again and looked at.
 
 The same batch, keys and state give the same numbers: the record of `divergence.py` says which, and
-the checkpoint beside it holds the state as it was, for skipped steps change nothing. Another
-precision or other devices can be asked for, to see whether it was these.
+the checkpoint beside it holds the state as it was, for a skipped step changes nothing. (Of several
+players those whose numbers were finite have learned on meanwhile; then the step is only almost the
+same.) Another precision or other devices can be asked for, to see whether it was these.
 """
 
 from pathlib import Path

@@ -123,8 +123,8 @@ def _record(reason: Diverged, state: TrainState, dataset: Dataset, config, workd
     examples = batch_indices(dataset.train, config.data.batch_size, config.seed, first - 1)
     divergence.write_record(workdir, state, np.asarray(examples).tolist(), config.seed)
     return (
-        f'{reason}; step {int(state.step)} is saved, with the state as it was before them, and '
-        f'{workdir / divergence.FILE} says how they began: look at it again with --mode=replay'
+        f'{reason}; step {int(state.step)} is saved, with what they would have changed as it was, '
+        f'and {workdir / divergence.FILE} says how they began: look at it with --mode=replay'
     )
 
 

@@ -1,5 +1,6 @@
 """A run that is asked to end: it saves, says so with its status, and goes on as if never asked."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from gen_jax import preemption
 from gen_jax.checkpoint import Checkpoints
 from gen_jax.errors import Preempted
+from gen_jax.train import train
 from gen_jax.writers import read_rows
 
 ROOT = Path(__file__).parent.parent
@@ -78,6 +80,28 @@ def test_a_second_interrupt_does_not_wait(first):
         signal.raise_signal(first)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_signals_wait_while_the_last_checkpoint_is_written(tmp_path, monkeypatch):
+    heard, write = [], Checkpoints._write
+
+    def told_twice(self, *arguments):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+        write(self, *arguments)
+
+    monkeypatch.setattr(Checkpoints, '_write', told_twice)
+    config = importlib.import_module('configs.ddpm_8gaussians').get_config('smoke')
+    config.train.update(evaluate_every=None, sample_every=None, score_every=None)
+    config.train.update(num_steps=2, checkpoint_every=2)
+    config.ema.snapshot_every = None
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append('it would have ended here'))
+    try:
+        train(config, tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [] and steps_of(tmp_path) == [2]
 
 
 def start(workdir: Path) -> subprocess.Popen:
