@@ -224,7 +224,7 @@ def run() -> None:
         end_alone(error)
         raise
     except KeyboardInterrupt:
-        print(f'interrupted{hint if MODE.value == "train" else ""}', file=sys.stderr)
+        print(f'interrupted{f"{hint}, if any" if MODE.value == "train" else ""}', file=sys.stderr)
         sys.exit(130)
 
 

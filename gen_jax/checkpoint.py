@@ -180,15 +180,20 @@ class Checkpoints:
             if step not in steps:
                 raise InputError(f'--checkpoint: none of step {step}; there are {steps}')
             steps = [step]
-        for step in reversed(steps):
-            state = self._restore_if_sound(step, template)
+        for known in reversed(steps):
+            state = self._restore_if_sound(known, template)
             if state is None:
-                damaged.append(step)
+                damaged.append(known)
                 continue
-            if not self.read_only:
-                for step in damaged:
-                    self._set_aside(step)
+            for bad in damaged:
+                if self.read_only:
+                    print(f'warning: checkpoint {known} is used instead', file=sys.stderr)
+                else:
+                    self._set_aside(bad)
             return state
+        if step is not None:
+            others = [other for other in self.steps() if other != step]
+            raise InputError(f'--checkpoint: that of step {step} is damaged; there are {others}')
         if steps:
             raise InputError(
                 f'--workdir: none of the checkpoints {steps} in {self.folder} can be read; '

@@ -8,7 +8,8 @@
          started again
     76   another process of the run was lost; goes on when all of      ProcessLost
          them are started again
-    130  interrupted at once, by a second Ctrl-C
+    130  interrupted at once: by Ctrl-C where nothing is to be saved,
+         or by a second one
 
 75 is the EX_TEMPFAIL of BSD's sysexits.h, 'try again later', and 76 its EX_PROTOCOL. Whoever starts
 runs again by itself should do so for 75, 76, and deaths by signal, and not for 2, 3 and 4.

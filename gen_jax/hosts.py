@@ -60,8 +60,11 @@ def start(
     if missing:
         raise InputError(f'{missing[0]}: missing; {", ".join(given)} go together')
     host, _, port = coordinator.rpartition(':')
-    if not host or not port.isdecimal():
-        raise InputError(f'--coordinator: {coordinator!r}; use host:port of the first process')
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise InputError(
+            f'--coordinator: {coordinator!r}; use host:port of the first process, with a port from '
+            '1 to 65535'
+        )
     if num_processes < 1 or not 0 <= process_id < num_processes:
         raise InputError(
             f'--process_id, --num_processes: {process_id}, {num_processes}; number the processes '
@@ -115,6 +118,17 @@ def of_first(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.broadcast_one_to_all(np.array(flag)))
+
+
+def text_of_first(text: str) -> str:
+    """The first process's text, in all of them."""
+    if jax.process_count() == 1:
+        return text
+    mine = np.frombuffer(text.encode(), np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.array(mine.size)))
+    room = np.zeros(size, np.uint8)
+    room[: mine.size] = mine[:size]
+    return bytes(multihost_utils.broadcast_one_to_all(room)).decode()
 
 
 def wait_for_all(what: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 
+from gen_jax import divergence
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
 from gen_jax.errors import CheckFailed, InputError
@@ -31,12 +32,18 @@ def inspect(workdir: Path, config=None) -> list[dict]:
     saved = workdirs.read_json(path)
     facts, rows = workdirs.facts(workdir), read_rows(workdir / 'metrics.jsonl')
     last = max((row['step'] for row in rows), default=0)
+    record = divergence.read_record(workdir) if (workdir / divergence.FILE).exists() else None
     if 'num_steps' not in saved.get('train', {}):
         raise InputError(f'--workdir: {path} is not the config of a run')
-    print(f'{workdir}: step {last:,} of {saved["train"]["num_steps"]:,}')
+    print(f'{workdir}: rows to step {last:,} of {saved["train"]["num_steps"]:,}')
     for start in facts.get('starts', []):
         where = f'{start["devices"]}, {start["processes"]} process(es)'
         print(f'  started {start["time"]} on {where}, commit {start["commit"]}')
+    if record is not None:
+        print(
+            f'  diverged: steps from {record["step"]} to {record["checkpoint"]} were skipped '
+            f'({divergence.FILE}; --mode=replay repeats the first)'
+        )
     found = []
     for folder in ('checkpoints', 'averages'):
         if (workdir / folder).is_dir():

@@ -1,4 +1,5 @@
-"""Signals that ask a run to end: SIGTERM, which schedulers send, and SIGINT, which is Ctrl-C.
+"""Signals that ask a run to end: SIGTERM, which schedulers send, SIGINT, which is Ctrl-C, and
+SIGHUP, which comes when the terminal goes away (unless it was told not to mind, as by nohup).
 
 Inside `watched()` the first of them is only noted, and `check()`, which the loops call between two
 computations, raises `Preempted`; a second SIGINT ends the process at once. Of several processes any
@@ -37,6 +38,8 @@ def watched() -> Iterator[None]:
     handlers = {signal.SIGINT: _on_interrupt}
     if alone:
         handlers[signal.SIGTERM] = _on_signal
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handlers[signal.SIGHUP] = _on_signal
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
@@ -62,13 +65,13 @@ def check() -> None:
         raise Preempted
 
 
-def _on_signal(number, frame) -> None:
-    _watch.signal = number
-
-
 def _on_interrupt(number, frame) -> None:
     if _watch.signal is not None:
         raise KeyboardInterrupt
+    _on_signal(number, frame)
+
+
+def _on_signal(number, frame) -> None:
     _watch.signal = number
     if jax.process_count() > 1:
         os.kill(os.getpid(), signal.SIGTERM)  # which is the one that the others hear of

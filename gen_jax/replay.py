@@ -26,7 +26,8 @@ def replay(config, workdir: Path) -> dict:
 
     Returns:
       `metrics` of that step, `repeated` (whether it is skipped again), the numbers of the
-      `examples` that are not finite, and the names of the `parameters` that are not.
+      `examples` that are not finite, the names of the `parameters` that are not, and the `largest`
+      magnitude of a parameter, with its name.
 
     Raises:
       InputError: the run has not diverged, or its data or checkpoint are not there any more.
@@ -52,6 +53,7 @@ def replay(config, workdir: Path) -> dict:
     facts = {
         'examples': _not_finite(batch, indices),
         'parameters': _leaves_not_finite(state.params),
+        'largest': _largest(state.params),
     }
     before = int(state.guard.skipped)
     placed = parallel.place_for_step(run.parallel, batch)
@@ -97,12 +99,27 @@ def _leaves_not_finite(tree) -> list[str]:
     ]
 
 
+def _largest(tree) -> tuple[float, str]:
+    """Of the finite numbers of the tree; with a learning rate that is too high it is what tells."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    sizes = (
+        (
+            float(jax.numpy.max(jax.numpy.abs(leaf), where=jax.numpy.isfinite(leaf), initial=0)),
+            jax.tree_util.keystr(path, simple=True, separator='/'),
+        )
+        for path, leaf in flat
+    )
+    return max(sizes)
+
+
 def _show(step: int, record: dict, facts: dict) -> None:
     print(f'step {step}, from checkpoint {record["checkpoint"]}')
     for name, value in facts['metrics'].items():
         print(f'{name:24}{value:.6g}')
     print(f'{"not finite before it":24}{_few(facts["parameters"]) or "no parameter"}')
     print(f'{"":24}{_few(facts["examples"]) or "no example"}')
+    largest, name = facts['largest']
+    print(f'{"largest parameter":24}{largest:.6g}, in {name}')
     print(f'{"skipped again":24}{"yes" if facts["repeated"] else "no"}')
 
 

@@ -1,6 +1,7 @@
 """`--mode=sample`: draws from a trained model, as arrays and as something to look at."""
 
 import functools
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,15 +62,17 @@ def sample(
         workdirs.check_config(workdir, config)
     run = assemble(config)
     data = modality(config)
-    stem, suffixes = _destination(out, workdir, num, seed, label, data.SUFFIX)
+    stem, suffixes = _destination(out, workdir, num, seed, label, ema_length, data.SUFFIX)
     labels = labels_for(run, num, label)
     options = config.sample.options.to_dict()
     if steps is not None:
         options['num_steps'] = steps
     draw = make_sampler(run, min(config.sample.batch_size, num), options)
-    state = trained(run, config, workdir, checkpoint, ema_length).state
+    made = trained(run, config, workdir, checkpoint, ema_length)
+    if hosts.is_first():
+        print(f'step {int(made.state.step)}, average: {made.average}', file=sys.stderr)
     x = data.decode(
-        draw(state, keys.stream(seed, 'sample'), num, labels, show_progress=True), run.spec
+        draw(made.state, keys.stream(seed, 'sample'), num, labels, show_progress=True), run.spec
     )
     arrays = {'x': x} if labels is None else {'x': x, 'label': labels}
     if not hosts.is_first():
@@ -177,10 +180,11 @@ def labels_for(run: Run, num: int, label: int | None = None) -> np.ndarray | Non
     return np.full(num, label, np.int32)
 
 
-def _destination(out, workdir, num, seed, label, suffix) -> tuple[Path, tuple[str, ...]]:
+def _destination(out, workdir, num, seed, label, length, suffix) -> tuple[Path, tuple[str, ...]]:
     """The file name without its suffix, and the suffixes to write."""
     if out is None:
         which = '' if label is None else f'_label{label}'
+        which += '' if length is None else f'_length{length:g}'
         return workdir / 'samples' / f'num{num}_seed{seed}{which}', (suffix, '.npz')
     path = workdirs.check_out(out, ('.npz', suffix))
     return path.with_suffix(''), (path.suffix,)

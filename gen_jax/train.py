@@ -37,6 +37,7 @@ def train(config, workdir: Path) -> TrainState:
     """
     # Setup: everything that can be wrong is found before anything is written.
     workdirs.check(workdir, config)
+    changed = workdirs.changes(workdir, config)
     run = assemble(config)
     every = config.train
     parts = every.accumulate
@@ -74,6 +75,8 @@ def train(config, workdir: Path) -> TrainState:
             Report(workdir, display, first, config.data.batch_size, hosts.is_first()) as report,
         ):
             report.say(_greeting(first, every.num_steps, parameters))
+            if changed and first:
+                report.say(f'since the last start: {"; ".join(changed)}')
             try:
                 for step in range(max(first, 1), every.num_steps + 1):
                     if step > first:
@@ -123,8 +126,9 @@ def _record(reason: Diverged, state: TrainState, dataset: Dataset, config, workd
     examples = batch_indices(dataset.train, config.data.batch_size, config.seed, first - 1)
     divergence.write_record(workdir, state, np.asarray(examples).tolist(), config.seed)
     return (
-        f'{reason}; step {int(state.step)} is saved, with what they would have changed as it was, '
-        f'and {workdir / divergence.FILE} says how they began: look at it with --mode=replay'
+        f'{reason}; step {int(state.step)} is saved, with all that they would have changed as it '
+        f'was before, and {workdir / divergence.FILE} says how they began: look at it with '
+        '--mode=replay'
     )
 
 

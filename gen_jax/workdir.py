@@ -39,8 +39,16 @@ def check(workdir: Path, config) -> None:
     """Makes sure that this folder can be this config's; writes nothing.
 
     Raises:
-      InputError: it cannot be written, or belongs to a different config.
+      InputError: it cannot be written, or belongs to a different config; or another process of
+        this run was given one.
     """
+    of_first = _flat(json.loads(hosts.text_of_first(json.dumps(config_values(config)))))
+    different = _differences(of_first, _flat(config_values(config)))
+    if hosts.any_of(bool(different)):
+        which = '; '.join(different) or 'another one has something else than the first'
+        raise InputError(
+            f'--config: all processes of a run need the same ("there": first): {which}'
+        )
     nearest = workdir.absolute()
     while not os.path.exists(nearest):  # False also where looking is not allowed
         nearest = nearest.parent
@@ -81,19 +89,18 @@ def check_config(workdir: Path, config) -> None:
         )
 
 
+def changes(workdir: Path, config) -> list[str]:
+    """A line for each field that is another one than at the last start; none for a new folder."""
+    return config_differences(workdir, config) if (workdir / 'config.json').exists() else []
+
+
 def config_differences(
-    workdir: Path, config, left_out: Callable[..., bool] = lambda field, there, here: False
+    workdir: Path, config, left_out: Callable[..., bool] = lambda *_: False
 ) -> list[str]:
     """A line for each field of the run's config that is another in `config`; not for those for
     which `left_out(field, there, here)`."""
     saved = _flat(read_json(workdir / 'config.json'))
-    wanted = _flat(config_values(config))
-    return [
-        f'{field} is {saved.get(field, "absent")!r} there and {wanted.get(field, "absent")!r} here'
-        for field in sorted(saved.keys() | wanted.keys())
-        if saved.get(field) != wanted.get(field)
-        and not left_out(field, saved.get(field), wanted.get(field))
-    ]
+    return _differences(saved, _flat(config_values(config)), left_out)
 
 
 @contextlib.contextmanager
@@ -230,6 +237,17 @@ def _may_differ(field: str, there, here) -> bool:
     return field.endswith('.remat') or any(
         field == allowed or field.startswith(allowed + '.') for allowed in _MAY_DIFFER
     )
+
+
+def _differences(
+    there: dict, here: dict, left_out: Callable[..., bool] = lambda *_: False
+) -> list[str]:
+    return [
+        f'{field} is {there.get(field, "absent")!r} there and {here.get(field, "absent")!r} here'
+        for field in sorted(there.keys() | here.keys())
+        if there.get(field) != here.get(field)
+        and not left_out(field, there.get(field), here.get(field))
+    ]
 
 
 def _flat(values: dict, prefix: str = '') -> dict:

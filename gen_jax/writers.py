@@ -166,10 +166,13 @@ class Display:
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        if self._bar:
-            self._console.print(text, highlight=False, markup=False)
-        elif not self._hidden:
-            print(text, file=sys.stderr, flush=True)
+        try:
+            if self._bar:
+                self._console.print(text, highlight=False, markup=False)
+            elif not self._hidden:
+                print(text, file=sys.stderr, flush=True)
+        except OSError:  # the terminal or the pipe is gone; what is done does not depend on it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
     def _time_left(self, step: int) -> str:
         """From the pace since the first report, which compilation precedes."""

@@ -15,7 +15,7 @@ from gen_jax.train import train
 
 
 @pytest.mark.parametrize(
-    ('config', 'kills'), [('ddpm_digits', 4), ('feature_net_digits', 2)], ids=str
+    ('config', 'kills'), [('ddpm_digits', 3), ('feature_net_digits', 2)], ids=str
 )
 def test_a_run_of_this_family_is_certified(config, kills, launch, tmp_path):
     folder = tmp_path / 'certificate'

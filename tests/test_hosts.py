@@ -48,7 +48,9 @@ class Ended(NamedTuple):
 class Processes:
     """The processes of one start, which have a folder for what they say."""
 
-    def __init__(self, folder: Path, num: int, arguments: tuple[str, ...]):
+    def __init__(
+        self, folder: Path, num: int, arguments: tuple[str, ...], second: tuple[str, ...] = ()
+    ):
         # A proxy would stand between two processes of one machine.
         environment = {k: v for k, v in os.environ.items() if not k.lower().endswith('_proxy')}
         environment['XLA_FLAGS'] = '--xla_force_host_platform_device_count=1'
@@ -58,7 +60,10 @@ class Processes:
             self._files.append(file)
             with file.open('w') as out:
                 process = subprocess.Popen(
-                    [sys.executable, 'launch.py', *arguments, *self._together(num, i)],
+                    [
+                        *(sys.executable, 'launch.py', *arguments, *self._together(num, i)),
+                        *(second if i == 1 else ()),
+                    ],
                     cwd=ROOT,
                     env=environment,
                     stdout=out,
@@ -121,8 +126,8 @@ def start(tmp_path):
     """Starts `num` processes of one run: `start(2, '--workdir=…')`; none outlives the test."""
     started = []
 
-    def run(num: int, *arguments: str) -> Processes:
-        started.append(Processes(tmp_path, num, (*FLAGS, *arguments)))
+    def run(num: int, *arguments: str, second: tuple[str, ...] = ()) -> Processes:
+        started.append(Processes(tmp_path, num, (*FLAGS, *arguments), second))
         return started[-1]
 
     yield run
@@ -227,6 +232,15 @@ def test_a_bad_config_ends_both_with_one_line(start, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+def test_processes_with_different_configs_do_not_start(start, tmp_path):
+    other = ('--config.optim.model.learning_rate=0.01',)
+    ended = start(2, f'--workdir={tmp_path / "run"}', second=other).wait()
+    assert [e.status for e in ended] == [InputError.status] * 2, ended
+    assert 'optim.model.learning_rate is 0.001 there and 0.01 here' in ended[1].said
+    assert 'error: --config: all processes of a run need the same' in ended[0].said
+    assert not (tmp_path / 'run').exists()
+
+
 @pytest.mark.parametrize(
     ('given', 'named'),
     [
@@ -236,6 +250,7 @@ def test_a_bad_config_ends_both_with_one_line(start, tmp_path):
         (('a', 2, 0), "--coordinator: 'a'"),
         ((':1', 2, 0), "--coordinator: ':1'"),
         (('a:b', 2, 0), "--coordinator: 'a:b'"),
+        (('a:99999', 2, 0), "--coordinator: 'a:99999'"),
         (('a:1', 2, 2), '--process_id, --num_processes: 2, 2'),
         (('a:1', 2, -1), '--process_id, --num_processes: -1, 2'),
         (('a:1', 0, 0), '--process_id, --num_processes: 0, 0'),

@@ -35,7 +35,7 @@ FLAGS = (
 TIMES = ('seconds', 'examples_per_second')
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_inside_a_signal_waits_for_the_check(number):
     before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     with preemption.watched():
@@ -157,6 +157,13 @@ def whole(tmp_path_factory, compile_cache) -> Path:
     assert process.returncode == 0, said
     assert steps_of(workdir) == [LAST]
     return workdir
+
+
+def test_a_run_does_not_depend_on_who_looks(tmp_path):
+    process = start(tmp_path)
+    process.stderr.close()
+    assert process.wait(120) == 0
+    assert steps_of(tmp_path)[-1] == LAST
 
 
 def test_asked_to_end_and_started_again_is_never_asked(whole, tmp_path):

@@ -99,7 +99,8 @@ def test_a_resumed_run_on_eight_devices_is_the_same_run(layout, tmp_path):
     """Ended early, then made longer: the state goes through a checkpoint on the way."""
 
     def run(workdir, num_steps):
-        config = importlib.import_module('configs.ddpm_digits').get_config('smoke')
+        config = importlib.import_module('configs.ddpm_8gaussians').get_config('smoke')
+        config.networks.model.width = 64  # wide enough to be split
         config.parallel.update(layout)
         config.train.update(
             num_steps=num_steps,
