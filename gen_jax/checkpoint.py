@@ -115,8 +115,8 @@ class Checkpoints:
     def __exit__(self, kind, *_) -> None:
         # Of several processes others may be gone, and closing would wait for them.
         if kind is None or issubclass(kind, Ended) or jax.process_count() == 1:
-            if kind is None:
-                self._wait()
+            if kind is None or issubclass(kind, Ended):
+                self._wait()  # whoever says that a step is saved has to be right
             wait([] if self._writing is None else [self._writing])
             self._manager.close()
             self._empty_trash()

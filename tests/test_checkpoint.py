@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from gen_jax.checkpoint import Checkpoints, restore_for_use
-from gen_jax.errors import InputError
+from gen_jax.errors import InputError, Preempted
 from gen_jax.state import TrainState, first_guard
 
 
@@ -171,6 +171,21 @@ def test_a_checkpoint_is_on_disk_only_after_what_it_comes_after(tmp_path, monkey
         own.save(5, state_at(5))
         own.steps()
         assert names_in(tmp_path / 'averages') == ['4'] and names_in(own.folder) == ['5']
+
+
+@pytest.mark.parametrize('end', [None, Preempted, KeyboardInterrupt])
+def test_a_save_that_fails_is_not_hidden(end, tmp_path, monkeypatch):
+    """A run that was asked to end says that its last step is saved."""
+
+    def fail(self, step, state):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(Checkpoints, '_write', fail)
+    seen = end if end is KeyboardInterrupt else OSError  # one that breaks off says so itself
+    with pytest.raises(seen), Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state_at(1))
+        if end is not None:
+            raise end
 
 
 def test_lack_of_memory_or_permission_is_no_damage(tmp_path, monkeypatch):
