@@ -15,15 +15,14 @@ from gen_jax.train import train
 
 
 @pytest.mark.parametrize(
-    ('config', 'kills'), [('ddpm_digits', 3), ('feature_net_digits', 2)], ids=str
+    ('config', 'kills'), [('ddpm_8gaussians', 4), ('feature_net_digits', 2)], ids=str
 )
 def test_a_run_of_this_family_is_certified(config, kills, launch, tmp_path):
     folder = tmp_path / 'certificate'
     done = launch(
         f'--config=configs/{config}.py:smoke',
-        '--config.data.source=embedded',
         '--mode=certify',
-        '--steps=16',
+        '--steps=40',
         f'--kills={kills}',
         f'--workdir={folder}',
     )

@@ -127,7 +127,7 @@ def test_every_config_builds_at_full_size(name):
 
 
 @pytest.mark.parametrize(
-    ('name', 'strategy'), [*((name, 'jit') for name in CONFIGS), ('ddpm_digits', 'pmap')]
+    ('name', 'strategy'), [*((name, 'jit') for name in CONFIGS), ('ddpm_8gaussians', 'pmap')]
 )
 def test_every_config_smokes_through_the_door(name, strategy, launch, tmp_path):
     """On eight devices, with every file a run should leave."""

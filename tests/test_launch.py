@@ -141,12 +141,13 @@ def test_a_workdir_that_cannot_be_written(launch, tmp_path):
 
 
 def test_a_workdir_of_a_different_config(launch, tmp_path):
-    assert launch(SMOKE, f'--workdir={tmp_path}').returncode == 0
+    points = '--config=configs/ddpm_8gaussians.py:smoke'
+    assert launch(points, f'--workdir={tmp_path}').returncode == 0
     before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
-    done = launch(SMOKE, f'--workdir={tmp_path}', '--config.optim.model.learning_rate=0.5')
+    done = launch(points, f'--workdir={tmp_path}', '--config.optim.model.learning_rate=0.5')
     assert done.returncode == 2
-    assert 'optim.model.learning_rate is 0.002 there and 0.5 here' in done.stderr
-    done = launch(SMOKE, f'--workdir={tmp_path}', '--config.train.num_steps=3')
+    assert 'optim.model.learning_rate is 0.001 there and 0.5 here' in done.stderr
+    done = launch(points, f'--workdir={tmp_path}', '--config.train.num_steps=3')
     assert done.returncode == 0 and 'step 3 is already done' in done.stderr
     after = {path: path.read_bytes() for path in before if path.suffix == '.jsonl'}
     assert all(before[path] == after[path] for path in after)

@@ -163,10 +163,15 @@ def losses(
     return values
 
 
-def test_jit_gives_the_same_losses_on_one_and_eight_devices():
-    one = losses(1)
-    np.testing.assert_allclose(losses(8), one, rtol=1e-5)
-    np.testing.assert_allclose(losses(8, data=2, fsdp=2, tensor=2), one, rtol=1e-5)
+@pytest.fixture(scope='module')
+def alone() -> list[float]:
+    """The losses on one device."""
+    return losses(1)
+
+
+def test_jit_gives_the_same_losses_on_one_and_eight_devices(alone):
+    np.testing.assert_allclose(losses(8), alone, rtol=1e-5)
+    np.testing.assert_allclose(losses(8, data=2, fsdp=2, tensor=2), alone, rtol=1e-5)
 
 
 def test_named_and_stacked_parameters_give_the_losses_of_one_device():
@@ -177,11 +182,11 @@ def test_named_and_stacked_parameters_give_the_losses_of_one_device():
     np.testing.assert_allclose(eight, one, rtol=1e-5)
 
 
-def test_pmap_trains_on_eight_devices():
+def test_pmap_trains_on_eight_devices(alone):
     values = losses(8, strategy='pmap')
     assert np.all(np.isfinite(values)) and len(set(values)) == 4
     # Noise depends on the number of devices, the scale of the loss does not.
-    np.testing.assert_allclose(np.mean(values), np.mean(losses(1)), rtol=0.2)
+    np.testing.assert_allclose(np.mean(values), np.mean(alone), rtol=0.2)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_other_data_under_the_same_config_is_refused(launch, tmp_path):
         f'--config.data.data_dir={folder}',
         '--config.data.name=mine',
         '--config.data.image_size=8',
+        *(f'--config.train.{name}_every=None' for name in ('evaluate', 'score', 'sample')),
         f'--workdir={workdir}',
     )
     done = launch(*flags)
