@@ -115,9 +115,8 @@ def config_words() -> list[str]:
     for i, word in enumerate(sys.argv):
         name, equals, _ = word.lstrip('-').partition('=')
         if word.startswith('-') and f'{name}.'.startswith(('config.', 'noconfig.')):
-            following = sys.argv[
-                i + 1 : i + 2
-            ]  # a flag is no value: `--config.train.x` alone sets it
+            # A flag is no value: `--config.train.x` alone sets it.
+            following = sys.argv[i + 1 : i + 2]
             is_value = not equals and following and not following[0].startswith('--')
             words += [word, *following] if is_value else [word]
     return words

@@ -84,10 +84,10 @@ def certify(
     launch.finish(whole)
     seconds = time.monotonic() - started
     moments = _kill_often(launch, killed, whole, steps, kills, seconds, random.Random(seed))
-    rows = _compare(_hashes(whole), _hashes(killed))
-    devices, most = _move(launch, config, moved, whole, steps)
     if kills and not moments:
         raise CheckFailed('the run ended before it could be killed; give it more --steps')
+    rows = _compare(_hashes(whole), _hashes(killed))
+    devices, most = _move(launch, config, moved, whole, steps)
     certificate = {
         'config': list(words),
         'commit': workdirs.commit(),

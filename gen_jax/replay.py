@@ -6,17 +6,19 @@ players those whose numbers were finite have learned on meanwhile; then the step
 same.) Another precision or other devices can be asked for, to see whether it was these.
 """
 
+import contextlib
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from gen_jax import divergence, parallel
+from gen_jax import divergence, manifest, parallel
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
-from gen_jax.data.dataset import Arrays, Dataset, batch_indices, training_batches
+from gen_jax.data.dataset import Arrays, batch_indices
 from gen_jax.errors import InputError
-from gen_jax.run import assemble, compile_step, load_data
+from gen_jax.run import assemble, batches_after, compile_step, load_data
 
 _SHOWN = 8  # names of leaves, or numbers of examples
 
@@ -49,7 +51,8 @@ def replay(config, workdir: Path) -> dict:
             )
         state = checkpoints.restore(run.template, record['checkpoint'])
     state = state.replace(step=jax.device_put(np.int32(step - 1), state.step.sharding))
-    batch = _batch(dataset, config, step)
+    with contextlib.closing(batches_after(step - 1, dataset, config)) as batches:
+        batch = next(batches)
     facts = {
         'examples': _not_finite(batch, indices),
         'parameters': _leaves_not_finite(state.params),
@@ -64,21 +67,6 @@ def replay(config, workdir: Path) -> dict:
     return facts
 
 
-def _batch(dataset: Dataset, config, step: int) -> Arrays:
-    """This process's rows of the batch of `step`."""
-    batches = training_batches(
-        dataset.train,
-        batch_size=config.data.batch_size,
-        seed=config.seed,
-        start_step=step - 1,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    batch = next(batches)
-    batches.close()
-    return batch
-
-
 def _not_finite(batch: Arrays, indices: np.ndarray) -> list[int]:
     """The numbers of the examples with a value that is not finite."""
     share = len(indices) // jax.process_count()
@@ -91,25 +79,16 @@ def _not_finite(batch: Arrays, indices: np.ndarray) -> list[int]:
 
 
 def _leaves_not_finite(tree) -> list[str]:
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [
-        jax.tree_util.keystr(path, simple=True, separator='/')
-        for path, leaf in flat
-        if not bool(jax.numpy.isfinite(leaf).all())
-    ]
+    leaves = manifest.leaves_of(tree).items()
+    return [path for path, leaf in leaves if not bool(jnp.isfinite(leaf).all())]
 
 
 def _largest(tree) -> tuple[float, str]:
     """Of the finite numbers of the tree; with a learning rate that is too high it is what tells."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    sizes = (
-        (
-            float(jax.numpy.max(jax.numpy.abs(leaf), where=jax.numpy.isfinite(leaf), initial=0)),
-            jax.tree_util.keystr(path, simple=True, separator='/'),
-        )
-        for path, leaf in flat
+    return max(
+        (float(jnp.max(jnp.abs(leaf), where=jnp.isfinite(leaf), initial=0)), path)
+        for path, leaf in manifest.leaves_of(tree).items()
     )
-    return max(sizes)
 
 
 def _show(step: int, record: dict, facts: dict) -> None:

@@ -5,7 +5,7 @@ config ──► data description ──► spec ──► method, optimizers �
 
 import functools
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from gen_jax import averaging, build, hosts, parallel, runtime
-from gen_jax.data.dataset import Dataset
+from gen_jax.data.dataset import Arrays, Dataset, training_batches
 from gen_jax.errors import InputError
 from gen_jax.methods.method import Method
 from gen_jax.optim import optimizer
@@ -151,6 +151,18 @@ def load_data(config) -> Dataset:
     """
     load = functools.partial(modality(config).load, **data_options(config))
     return hosts.together(load, 'data')  # the first process prepares what the others find
+
+
+def batches_after(step: int, dataset: Dataset, config) -> Iterator[Arrays]:
+    """This process's rows of the batches of steps `step` + 1, `step` + 2, ...; close it."""
+    return training_batches(
+        dataset.train,
+        batch_size=config.data.batch_size,
+        seed=config.seed,
+        start_step=step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
 
 
 def check_values(config) -> None:

@@ -21,7 +21,7 @@ device from fold_in(., axis index), and each part of a batch from fold_in(., par
 random, so a resumed run is the same run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -94,14 +94,7 @@ def train_step(
         metrics |= phase_metrics
 
     step = before.step + 1
-    averaged = {player: state.params[player] for player in method.averaged}
-    averages = (
-        optax.incremental_update(averaged, state.ema_params, 1 - ema_decay),
-        tuple(
-            averaging.power(average, averaged, step, length)
-            for average, length in zip(state.power_ema, ema_lengths, strict=True)
-        ),
-    )
+    averages = next_averages(state, method.averaged, step, ema_decay, ema_lengths)
     ema_params, power_ema = where(finite, averages, (state.ema_params, state.power_ema))
     guard = next_guard(before.guard, finite, step, scale_loss)
     metrics |= {'skipped': guard.skipped, 'skipped_in_a_row': guard.in_a_row}
@@ -109,6 +102,24 @@ def train_step(
         metrics['loss_scale'] = guard.loss_scale
     after = state.replace(step=step, ema_params=ema_params, power_ema=power_ema, guard=guard)
     return after, metrics
+
+
+def next_averages(
+    state: TrainState,
+    players: Sequence[str],
+    step: Array,
+    decay: float,
+    lengths: tuple[float, ...],
+) -> tuple[Tree, tuple[Tree, ...]]:
+    """Equation (4), of the parameters after `step` updates."""
+    params = {player: state.params[player] for player in players}
+    return (
+        optax.incremental_update(params, state.ema_params, 1 - decay),
+        tuple(
+            averaging.power(average, params, step, length)
+            for average, length in zip(state.power_ema, lengths, strict=True)
+        ),
+    )
 
 
 def run_phase(

@@ -7,7 +7,6 @@ step is the position in the data, and what was written after it is dropped and w
 """
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -17,9 +16,9 @@ from gen_jax import divergence, hosts, parallel, preemption
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
 from gen_jax.chores import Chores
-from gen_jax.data.dataset import Arrays, Dataset, batch_indices, training_batches
+from gen_jax.data.dataset import Dataset, batch_indices
 from gen_jax.errors import Diverged, Preempted
-from gen_jax.run import assemble, compile_step, initialize, load_data
+from gen_jax.run import assemble, batches_after, compile_step, initialize, load_data
 from gen_jax.state import TrainState, count_parameters
 from gen_jax.writers import Display, Report
 
@@ -70,7 +69,7 @@ def train(config, workdir: Path) -> TrainState:
         sentinel = divergence.Sentinel(every.stop_after_skipped)
         sentinel.follow(first, int(state.guard.in_a_row))
         with (
-            contextlib.closing(_batches(dataset, config, first)) as batches,
+            contextlib.closing(batches_after(first, dataset, config)) as batches,
             Display(every.num_steps, first, hidden=not hosts.is_first()) as display,
             Report(workdir, display, first, config.data.batch_size, hosts.is_first()) as report,
         ):
@@ -106,18 +105,6 @@ def _snapshots(workdir: Path, config) -> contextlib.AbstractContextManager:
     if config.ema.snapshot_every is None:
         return contextlib.nullcontext()
     return Checkpoints(workdir, name='averages')
-
-
-def _batches(dataset: Dataset, config, first: int) -> Iterator[Arrays]:
-    """This process's rows of the batches of steps first + 1, first + 2, ..."""
-    return training_batches(
-        dataset.train,
-        batch_size=config.data.batch_size,
-        seed=config.seed,
-        start_step=first,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
 
 
 def _record(reason: Diverged, state: TrainState, dataset: Dataset, config, workdir: Path) -> str:
