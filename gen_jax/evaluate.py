@@ -1,6 +1,7 @@
 """`--mode=evaluate`: held-out numbers of a trained model, each with what it is."""
 
 import functools
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from gen_jax import build, hosts, keys, parallel, preemption
 from gen_jax import workdir as workdirs
 from gen_jax.data.dataset import Dataset, Split, evaluation_batches
 from gen_jax.errors import in_section
+from gen_jax.methods.method import Perplexity, Ratio
 from gen_jax.metrics.neighbors import nearest
 from gen_jax.passport import record
 from gen_jax.report.evaluation import write_report
@@ -114,7 +116,7 @@ def _report(config, workdir: Path, records: dict[str, dict], scored: Scored | No
 
 def _draw(sets: Sets, data: ModuleType, workdir: Path) -> list[tuple[str, str, Path]]:
     """Pictures for the report, as (title, caption, file): samples, and what is nearest to some."""
-    if data.SUFFIX != '.png':
+    if data.SUFFIXES[0] != '.png':
         return []
     samples, train = sets.samples, sets.train
     path = data.write(samples.examples[:_SHOWN], workdir / 'samples' / 'evaluation')
@@ -149,7 +151,7 @@ def scores_of(run: Run, config, seed: int | None = None) -> Callable[..., Scored
 def make_evaluation(
     run: Run, config, options: dict | None = None
 ) -> Callable[..., dict[str, np.ndarray]]:
-    """A function `(state, split) -> {name: [n]}`, one float64 for each example, compiled once.
+    """A function `(state, split) -> {name: column}`, float64 for each example, compiled once.
 
     Without `options` the method's own defaults hold, which are the quick ones.
 
@@ -183,33 +185,46 @@ def make_evaluation(
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        params, columns = sampling_params(state), {}
+        params, parts = sampling_params(state), []
         key = keys.stream(config.seed, 'evaluate')
         with Display(num_batches, hidden=not (show_progress and hosts.is_first())) as display:
             for number, batch in enumerate(batches):
                 placed = parallel.place(run.parallel, batch)
                 batch_key = jax.random.fold_in(key, number)
                 values, mask = jax.device_get(compute(params, state.model_state, placed, batch_key))
-                for name, column in values.items():
-                    columns.setdefault(name, []).append(np.float64(column[mask == 1]))
+                real = jax.tree.map(lambda rows, mask=mask: np.float64(rows[mask == 1]), values)
+                parts.append(real)
                 display.report(number + 1, {})
                 preemption.check()
-        return {name: np.concatenate(parts) for name, parts in columns.items()}
+        return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
 
     return measure
 
 
-def summarize(columns: Mapping[str, np.ndarray], estimators: Mapping[str, str]) -> dict[str, dict]:
-    """`{name: {value, stderr, n, estimator}}`: means over examples, and their standard errors."""
-    return {
-        name: {
-            'value': float(values.mean()),
-            'stderr': float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None,
-            'n': len(values),
-            'estimator': estimators[name],
-        }
-        for name, values in columns.items()
-    }
+def summarize(
+    columns: Mapping[str, np.ndarray | Ratio | Perplexity], estimators: Mapping[str, str]
+) -> dict[str, dict]:
+    """`{name: {value, stderr, n, estimator}}`: means, and their standard errors over examples."""
+    results = {}
+    for name, column in columns.items():
+        totals, counts = column if isinstance(column, tuple) else (column, np.ones_like(column))
+        value, stderr = _mean(totals, counts)
+        if isinstance(column, Perplexity):
+            value = math.exp(value)
+            stderr = None if stderr is None else value * stderr
+        found = {'value': value, 'stderr': stderr, 'n': len(totals), 'estimator': estimators[name]}
+        results[name] = found
+    return results
+
+
+def _mean(totals: np.ndarray, counts: np.ndarray) -> tuple[float, float | None]:
+    """sum(totals) / sum(counts), and its standard error where examples are independent (Cochran
+    1977, equation 6.13, for a large population)."""
+    n, mean = len(totals), float(totals.sum() / counts.sum())
+    if n < 2:
+        return mean, None
+    variance = ((totals - mean * counts) ** 2).sum() / (n - 1)
+    return mean, float(np.sqrt(n * variance) / counts.sum())
 
 
 def known_density(

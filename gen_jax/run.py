@@ -123,6 +123,10 @@ def abstract_batch(spec: DataSpec, size: int) -> Batch:
     batch = {'x': jax.ShapeDtypeStruct((size, *spec.shape), np.dtype(spec.dtype))}
     if spec.num_classes is not None:
         batch['label'] = jax.ShapeDtypeStruct((size,), np.int32)
+    if spec.start_token is not None:  # windows of documents
+        batch['before'] = jax.ShapeDtypeStruct((size,), np.int32)
+        batch['weight'] = jax.ShapeDtypeStruct((size, *spec.shape), np.float32)
+        batch['counts'] = jax.ShapeDtypeStruct((size, len(spec.units)), np.float32)
     return batch
 
 

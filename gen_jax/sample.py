@@ -62,7 +62,7 @@ def sample(
         workdirs.check_config(workdir, config)
     run = assemble(config)
     data = modality(config)
-    stem, suffixes = _destination(out, workdir, num, seed, label, ema_length, data.SUFFIX)
+    stem, suffixes = _destination(out, workdir, num, seed, label, ema_length, data.SUFFIXES)
     labels = labels_for(run, num, label)
     options = config.sample.options.to_dict()
     if steps is not None:
@@ -180,20 +180,20 @@ def labels_for(run: Run, num: int, label: int | None = None) -> np.ndarray | Non
     return np.full(num, label, np.int32)
 
 
-def _destination(out, workdir, num, seed, label, length, suffix) -> tuple[Path, tuple[str, ...]]:
+def _destination(out, workdir, num, seed, label, length, kinds) -> tuple[Path, tuple[str, ...]]:
     """The file name without its suffix, and the suffixes to write."""
     if out is None:
         which = '' if label is None else f'_label{label}'
         which += '' if length is None else f'_length{length:g}'
-        return workdir / 'samples' / f'num{num}_seed{seed}{which}', (suffix, '.npz')
-    path = workdirs.check_out(out, ('.npz', suffix))
+        return workdir / 'samples' / f'num{num}_seed{seed}{which}', (*kinds, '.npz')
+    path = workdirs.check_out(out, ('.npz', *kinds))
     return path.with_suffix(''), (path.suffix,)
 
 
 def _write(stem: Path, suffix: str, arrays: dict[str, np.ndarray], data) -> Path:
     stem.parent.mkdir(exist_ok=True)
     if suffix != '.npz':
-        return data.write(arrays['x'], stem)
+        return data.write(arrays['x'], stem, suffix)
     path = stem.with_name(stem.name + suffix)
     with replacing(path) as file:
         np.savez_compressed(file, **arrays)

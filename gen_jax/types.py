@@ -3,6 +3,11 @@
 `Batch` is a plain dict. `x` is float `[B, H, W, C]`, `[B, T, C]`, `[B, D]` or int32 `[B, L]`;
 optional entries are `label` (int32 `[B]`), `cond`, and `mask` (float `[B]`, 0 on padding rows),
 which makes the last evaluation batch exact.
+
+Documents cut into windows of tokens, text or music, also have `before` (int32 `[B]`: the token that
+precedes x, a document's start or whatever stood there), `weight` (float32 `[B, L]`: 0 on tokens
+that are read and not predicted, as context or padding, else 1), and `counts` (float32
+`[B, len(spec.units)]`: how many of each unit the tokens of weight 1 make).
 """
 
 from collections.abc import Callable, Mapping
@@ -25,6 +30,11 @@ class DataSpec(NamedTuple):
     8-bit images), None for data that is continuous in itself. `dequantized` says that uniform
     noise of one level's width was added, so that `x` is continuous and its density bounds the
     discrete likelihood.
+
+    Tokens, int32 `[L]`, are below `vocab_size`. Windows of documents have a `start_token`, which
+    stands before the first token of each document and after the last; `units` are what they are
+    counted in besides tokens ('char', 'byte', 'frame'), and `tokenizer`, for text, is what turns
+    them into words again, as JSON (see `data/tokenizers.py`).
     """
 
     shape: tuple[int, ...]
@@ -32,3 +42,7 @@ class DataSpec(NamedTuple):
     levels: int | None = None
     dequantized: bool = False
     num_classes: int | None = None
+    vocab_size: int | None = None
+    start_token: int | None = None
+    units: tuple[str, ...] = ()
+    tokenizer: str | None = None

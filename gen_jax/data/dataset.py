@@ -52,8 +52,9 @@ class Dataset(NamedTuple):
 
     A modality (`images.py`, ...) is a module with this `load`; `describe` of the same arguments,
     which reads no data and returns a `spec`, whether the data is `present`, and `lines` for
-    people; `decode(x, spec)`, from samples of a model to native arrays; `write(native, stem)`,
-    which makes one file of them to look at or listen to; and that file's `SUFFIX`.
+    people; `decode(x, spec)`, from samples of a model to native arrays; `SUFFIXES`, of the kinds of
+    file to look at or listen to, the first being the usual one; and `write(native, stem, suffix)`,
+    which makes one such file, whole or not at all, and returns its path.
     """
 
     train: Split

@@ -21,7 +21,7 @@ from gen_jax.data.pixels import Description, Images, ImageSet
 from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
 
-SUFFIX = '.png'
+SUFFIXES = ('.png',)
 SOURCES = ('tfds', 'embedded', 'folder', 'synthetic')
 _DIGITS = DataSpec((8, 8, 1), levels=17, num_classes=10)
 
@@ -106,8 +106,8 @@ def decode(x: np.ndarray, spec: DataSpec) -> np.ndarray:
     return pixels.x_to_uint8(x, spec)
 
 
-def write(images: np.ndarray, stem: Path) -> Path:
-    """Writes uint8 images as one picture, `stem` plus `SUFFIX`, and returns its path."""
+def write(images: np.ndarray, stem: Path, suffix: str = SUFFIXES[0]) -> Path:
+    """Writes uint8 images as one picture, `stem` plus '.png', and returns its path."""
     return pixels.write_grid(images, stem)
 
 

@@ -25,7 +25,7 @@ from gen_jax.data.pixels import Description, digest, write_picture
 from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
 
-SUFFIX = '.png'
+SUFFIXES = ('.png',)
 _SPEC = DataSpec((2,))
 _PICTURE = 256  # pixels on a side
 
@@ -206,7 +206,7 @@ def decode(x: np.ndarray, spec: DataSpec) -> np.ndarray:
     return np.asarray(x, np.float32)
 
 
-def write(points: np.ndarray, stem: Path) -> Path:
+def write(points: np.ndarray, stem: Path, suffix: str = SUFFIXES[0]) -> Path:
     """A picture of where points lie, [-1, 1]^2 with y upward, and its path."""
     counts, _, _ = np.histogram2d(
         -points[:, 1], points[:, 0], bins=_PICTURE, range=((-1, 1), (-1, 1))

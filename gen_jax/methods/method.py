@@ -26,6 +26,21 @@ class Phase(NamedTuple):
     every: int = 1  # runs on the steps divisible by this (lazy regularization)
 
 
+class Ratio(NamedTuple):
+    """A column of evaluation whose mean is not over examples but over what they hold: the sum of
+    `total` `[B]` divided by the sum of `count` `[B]`."""
+
+    total: Array
+    count: Array
+
+
+class Perplexity(NamedTuple):
+    """A column of evaluation: exp of the sum of `nats` `[B]` over the sum of `count` `[B]`."""
+
+    nats: Array
+    count: Array
+
+
 class Method(NamedTuple):
     """A generative method.
 
@@ -33,11 +48,14 @@ class Method(NamedTuple):
     phases: run in order, once per step.
     sample: `(params, model_state, key, num, *, cond=None, **options) -> x`, `[num, ...]` of the
       data's spec; `num` and the options are static. None for a method that draws nothing.
-    evaluate: `(params, model_state, batch, key, **options) -> {name: [B]}`, one value per example.
+    evaluate: `(params, model_state, batch, key, **options) -> {name: column}`, a column being one
+      value per example, `[B]`, whose mean is the number; or a Ratio, or a Perplexity.
     estimators: what each of evaluate's values is: 'exact', 'upper bound ...' or 'estimate ...'.
     averaged: the players that keep an exponential moving average of their parameters.
     num_classes: the labels that `sample` takes as `cond`; None if it takes none.
     nfe: `(**options of sample) -> int`, network evaluations for one sample; None where `sample` is.
+    predictor: `(params) -> samplers.tokens.Predictor`, for a method that draws token after token,
+      each given those before; None for others.
     """
 
     init: Callable[[Key, Batch], tuple[dict, dict]]
@@ -48,6 +66,7 @@ class Method(NamedTuple):
     averaged: tuple[str, ...]
     num_classes: int | None = None
     nfe: Callable[..., int] | None = None
+    predictor: Callable[..., Any] | None = None
 
     @property
     def trained(self) -> tuple[str, ...]:
