@@ -17,7 +17,10 @@ from gen_jax.types import DataSpec
 # What networks compute in; see `configs/common.py`.
 PRECISIONS = ('float32', 'bfloat16', 'float16')
 # Arguments of a network that its section does not hold, and what decides them instead.
-DECIDED_BY = {'out_channels': 'the data', 'num_classes': 'the data', 'dtype': '`precision`'}
+DECIDED_BY = {
+    **dict.fromkeys(('out_channels', 'num_classes', 'vocab_size', 'context'), 'the data'),
+    'dtype': '`precision`',
+}
 
 
 def method(config, spec: DataSpec) -> Method:

@@ -54,6 +54,12 @@ def discretized_gaussian_log_mass(x: Array, mean: Array, variance: Array, levels
     return sum_per_example(log_high + jax.nn.log1mexp(log_high - log_low))
 
 
+def categorical_nats(logits: Array, tokens: Array) -> Array:
+    """-log of what softmax(logits `[..., V]`) gives to the tokens, int32 `[...]`: nats `[...]`."""
+    chosen = jnp.take_along_axis(logits, tokens[..., None], -1)[..., 0]
+    return jax.nn.logsumexp(logits, -1) - chosen
+
+
 def bits_per_dim(nats: Array, num_dims: int) -> Array:
     """Nats per example to bits per dimension."""
     return nats / (num_dims * math.log(2))

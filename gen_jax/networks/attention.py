@@ -1,0 +1,180 @@
+"""Causal self-attention: which keys a query sees, where they stand, and what is kept for later.
+
+    (1) a = softmax(q k' / sqrt(d) + bias) v, for each head                   (Vaswani et al. 2017)
+    (2) grouped queries: several query heads share a key and a value head     (Ainslie et al. 2023)
+    (3) rotary positions: in q and k the numbers u and w, half a head apart, are turned by the
+        angle p base^(-2 i / d), p the position                               (Su et al. 2021)
+    (4) ALiBi: bias = -slope_h (position of query - position of key), slopes 2^(-8 h / H) where H
+        is a power of two, and between such for others                        (Press et al. 2022)
+    (5) q and k divided by their root mean square, times a gain, before (3)   (Henry et al. 2020)
+
+A query sees keys that are not after it: at most `window` of them, itself included, and with
+segments those of its own alone.
+
+On a GPU that computes in half precision (1) is cuDNN's fused kernel where it has the form that is
+asked for; elsewhere, and on a CPU always, two products with a softmax between them.
+"""
+
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gen_jax.networks.layers import INTO_BRANCH, OUT_OF_BRANCH, Dropout
+from gen_jax.types import Array
+
+
+class Cache(NamedTuple):
+    """Keys and values of the positions so far, `[B, key heads, positions, d]` each."""
+
+    key: Array
+    value: Array
+
+
+class View(NamedTuple):
+    """What the queries of a call see, the same in every layer.
+
+    `positions` int32 `[Q]`; `bias` float32 `[1 or B, 1 or H, Q, K]`, 0 or -slope distance where a
+    query sees a key and -inf where not, or None where the fused kernel knows (causal, windowed).
+    """
+
+    positions: Array
+    bias: Array | None
+
+
+def bias_of(
+    queries: Array,
+    keys: Array,
+    *,
+    window: int | None = None,
+    segments: Array | None = None,
+    alibi_heads: int | None = None,
+) -> Array:
+    """The bias of equations (1) and (4) for queries at positions `[Q]` and keys at `[K]`.
+
+    Args:
+      queries, keys: positions, int32.
+      window: keys that a query sees at most; None for no limit.
+      segments: int32 `[B, K]`, of keys that are the queries too; None for one.
+      alibi_heads: H of equation (4); None for no slopes.
+    """
+    distance = (queries[:, None] - keys[None, :])[None, None]
+    sees = distance >= 0
+    if window is not None:
+        sees &= distance < window
+    if segments is not None:
+        sees &= (segments[:, :, None] == segments[:, None, :])[:, None]
+    near = jnp.float32(0)
+    if alibi_heads is not None:
+        near = -slopes(alibi_heads)[None, :, None, None] * distance
+    return jnp.where(sees, near, -jnp.inf)
+
+
+def slopes(num_heads: int) -> Array:
+    """Of equation (4), float32 `[num_heads]`."""
+    power = 2 ** math.floor(math.log2(num_heads))
+    exact = [2 ** (-8 * (h + 1) / power) for h in range(power)]
+    between = [2 ** (-4 * (h + 1) / power) for h in range(0, 2 * power, 2)]
+    return jnp.array((exact + between)[:num_heads], jnp.float32)
+
+
+def rotate(x: Array, positions: Array, base: float) -> Array:
+    """Equation (3): x `[B, S, H, d]` at positions `[S]`."""
+    half = x.shape[-1] // 2
+    angles = positions[:, None, None] * base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    u, w = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+    return jnp.concatenate([u * cos - w * sin, w * cos + u * sin], -1).astype(x.dtype)
+
+
+def attend(q: Array, k: Array, v: Array, bias: Array) -> Array:
+    """Equations (1) and (2): q `[B, Q, H, d]`, k and v `[B, G, K, d]`, and the bias of a `View`, to
+    `[B, Q, H, d]`. The softmax is float32."""
+    batch, queries, heads, size = q.shape
+    groups = k.shape[1]
+    # Heads of one group are rows of one product.
+    rows = (q / math.sqrt(size)).swapaxes(1, 2).reshape(batch, groups, -1, size)
+    scores = (rows @ k.swapaxes(2, 3)).astype(jnp.float32)
+    weights = jax.nn.softmax(scores.reshape(batch, heads, queries, -1) + bias, -1)
+    mixed = weights.astype(v.dtype).reshape(batch, groups, rows.shape[2], -1) @ v
+    return mixed.reshape(batch, heads, queries, size).swapaxes(1, 2)
+
+
+def is_fused(dtype: str, head_size: int) -> bool:
+    """Whether this backend has a fused kernel for causal attention in this type."""
+    return (
+        jax.default_backend() == 'gpu'
+        and dtype in ('bfloat16', 'float16')
+        and head_size <= 128
+        and head_size % 8 == 0
+    )
+
+
+class SelfAttention(nn.Module):
+    """Causal attention of `num_heads` query heads of `head_size`, `key_heads` of keys and values.
+
+    `rotary_base` None leaves out (3), `qk_norm` False (5). `dropout` is of the output. `out_init`
+    is the initializer of the matrix that ends the branch.
+    """
+
+    num_heads: int
+    key_heads: int
+    head_size: int
+    kernel_init: nn.initializers.Initializer
+    out_init: nn.initializers.Initializer
+    bias: bool
+    qk_norm: bool
+    rotary_base: float | None
+    window: int | None
+    dropout: float
+    dtype: str
+
+    @nn.compact
+    def __call__(
+        self, x: Array, view: View, cache: Cache | None = None, *, train: bool
+    ) -> tuple[Array, Cache | None]:
+        """x `[B, S, C]` to the branch `[B, S, C]`, and the cache with what x added to it."""
+        q, k, v = self._project(x)
+        if self.qk_norm:
+            q = nn.RMSNorm(dtype=self.dtype, name='q_norm')(q)
+            k = nn.RMSNorm(dtype=self.dtype, name='k_norm')(k)
+        if self.rotary_base is not None:
+            q, k = (rotate(part, view.positions, self.rotary_base) for part in (q, k))
+        if view.bias is None:
+            reach = None if self.window is None else (self.window - 1, 0)
+            y = jax.nn.dot_product_attention(
+                q, k, v, is_causal=True, local_window_size=reach, implementation='cudnn'
+            )
+        else:
+            k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+            if cache is not None:
+                place = (0, 0, view.positions[0], 0)
+                k, v = cache = Cache(
+                    jax.lax.dynamic_update_slice(cache.key, k, place),
+                    jax.lax.dynamic_update_slice(cache.value, v, place),
+                )
+            y = attend(q, k, v, view.bias)
+        out = nn.Dense(
+            x.shape[-1],
+            use_bias=self.bias,
+            kernel_init=nn.with_logical_partitioning(self.out_init, OUT_OF_BRANCH),
+            dtype=self.dtype,
+            name='out',
+        )
+        return Dropout(self.dropout)(out(y.reshape(*x.shape[:2], -1)), train=train), cache
+
+    def _project(self, x: Array) -> list[Array]:
+        """q `[B, S, H, d]`, k and v `[B, S, G, d]`."""
+        parts = []
+        for name, heads in (('q', self.num_heads), ('k', self.key_heads), ('v', self.key_heads)):
+            layer = nn.Dense(
+                heads * self.head_size,
+                use_bias=self.bias,
+                kernel_init=nn.with_logical_partitioning(self.kernel_init, INTO_BRANCH),
+                dtype=self.dtype,
+                name=name,
+            )
+            parts.append(layer(x).reshape(*x.shape[:2], heads, self.head_size))
+        return parts
