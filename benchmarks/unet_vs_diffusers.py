@@ -2,12 +2,7 @@
 
     python benchmarks/unet_vs_diffusers.py [--quick] [--rounds=5] [--restarts=3]
 
-Every contender lives in a process of its own, since the allocator and the thread pools are
-process-wide; they are asked in turn, round after round, so that all of them see the same machine.
-Where in memory a process comes to lie changes its speed by a fifth, for as long as it lives; so all
-are started again several times.
-The table gives the median over the rounds and the fastest round, each with the best peer's time
-over its own; the fastest rounds are those that other work on the machine disturbed least.
+How contenders take turns, and what the table says, is in `contenders.py`.
 
 All run the same work: noising, the U-Net forward and backward, clipping by global norm, Adam, an
 exponential moving average; or DDIM of 64 images. All GFLOP/s divide the same number, XLA's count
@@ -17,14 +12,10 @@ does for convolutions of doubled images, its own are fewer.
 
 import argparse
 import functools
-import json
-import resource
-import statistics
-import subprocess
-import sys
-import time
 
+import contenders
 import numpy as np
+from contenders import SGEMM
 
 # Peers' architecture in our terms; `size` and `image_channels` are of the data.
 NETWORKS = {
@@ -51,7 +42,6 @@ NETWORKS = {
 }
 CONTENDERS = ('gen_jax', 'eager', 'compiled', 'eager tuned', 'compiled tuned')
 SAMPLE_STEPS, SAMPLE_IMAGES = 50, 64
-SGEMM = 2048  # a matrix product of this size shows what the machine can do
 LEARNING_RATE, CLIP, DECAY = 2e-4, 1.0, 0.9999
 
 
@@ -195,51 +185,13 @@ def check_parameters(net: dict, count: int) -> None:
         raise SystemExit(f'{count} parameters where about {net["parameters"]:.3g} were meant')
 
 
-# --- the worker: answers '<job> <times>' with [seconds of one, peak MiB so far] ------------------
-
-
 def work(contender: str, network: str) -> None:
     """Serves one contender over standard input and output."""
     net = NETWORKS[network]
     if contender == 'gen_jax':
-        jobs = jax_jobs(net)
+        contenders.serve(jax_jobs(net))
     else:
-        jobs = torch_jobs(net, 'compiled' in contender, 'tuned' in contender)
-    for line in sys.stdin:
-        job, times = line.split()
-        begin = time.perf_counter()
-        for _ in range(int(times)):
-            jobs[job]()
-        seconds = (time.perf_counter() - begin) / int(times)
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps([seconds, memory]), flush=True)
-
-
-class Worker:
-    """A contender's process."""
-
-    def __init__(self, contender: str, network: str):
-        self.contender = contender
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, f'--worker={contender}', f'--network={network}'],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def seconds(self, job: str, times: int = 1) -> float:
-        """Runs a job `times` times; the mean seconds of one. Keeps the peak memory in MiB."""
-        self.process.stdin.write(f'{job} {times}\n')
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f'{self.contender} ended: see its message above')
-        seconds, self.memory = json.loads(line)
-        return seconds
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+        contenders.serve(torch_jobs(net, 'compiled' in contender, 'tuned' in contender))
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -271,49 +223,12 @@ def gflop(network: str, job: str) -> float:
     return jax.jit(program).lower(params).cost_analysis()['flops'] * times / 1e9
 
 
-def compare(network: str, job: str, contenders, rounds: int, times: int, restarts: int) -> None:
+def compare(network: str, job: str, names, rounds: int, times: int, restarts: int) -> None:
     """Measures one job on all contenders in turn and prints its table."""
-    seconds = {contender: [] for contender in contenders}
-    sgemm = {contender: [] for contender in contenders}
-    memory = dict.fromkeys(contenders, 0.0)
-    for _ in range(restarts):
-        workers = [Worker(contender, network) for contender in contenders]
-        for worker in workers:
-            worker.seconds(job)  # compiles
-            worker.seconds(job)
-        for _ in range(rounds):
-            for worker in workers:
-                seconds[worker.contender].append(worker.seconds(job, times))
-                sgemm[worker.contender].append(worker.seconds('sgemm', 5))
-        for worker in workers:
-            memory[worker.contender] = max(memory[worker.contender], worker.memory)
-            worker.close()
-    report(network, job, seconds, sgemm, memory)
-
-
-def report(network: str, job: str, seconds: dict, sgemm: dict, memory: dict) -> None:
-    """Prints the table of {contender: seconds of each round}, and of the same for the sgemm."""
-    work_done = gflop(network, job)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    fastest = {name: min(values) for name, values in seconds.items()}
-    peers = [name for name in seconds if name != 'gen_jax']
-    peak = 2 * SGEMM**3 / min(statistics.median(times) for times in sgemm.values()) / 1e9
-    rounds = len(seconds['gen_jax'])
-    print(f'\n{job}, {network} network, {work_done:.0f} GFLOP, {rounds} rounds')
-    print(f'sgemm of {SGEMM} x {SGEMM}, the fastest contender: {peak:.0f} GFLOP/s')
-    heads = ('ms', 'peer/it', 'fastest', 'peer/it', 'GFLOP/s', 'of sgemm', 'peak MiB')
-    print(' ' * 15 + ''.join(f'{head:>11}' for head in heads))
-    for name in seconds:
-        cells = []
-        for figures in (median, fastest):
-            best = min((figures[peer] for peer in peers), default=float('nan'))
-            cells += [f'{figures[name] * 1e3:.0f}', f'{best / figures[name]:.2f}']
-        cells += [
-            f'{work_done / median[name]:.0f}',
-            f'{work_done / median[name] / peak:.0%}',
-            f'{memory[name]:.0f}',
-        ]
-        print(f'{name:15}' + ''.join(f'{cell:>11}' for cell in cells), flush=True)
+    figures = contenders.measure(
+        __file__, network, job, names, rounds=rounds, times=times, restarts=restarts
+    )
+    contenders.report(f'{job}, {network} network', gflop(network, job), figures)
 
 
 def main() -> None:

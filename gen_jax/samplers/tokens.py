@@ -207,7 +207,8 @@ def reread(predictor: Predictor, state: State) -> State:
     """Rule (3): the half of the context before the last token is read as if it began there."""
     kept = predictor.context // 2
     tokens = jax.lax.dynamic_slice_in_dim(state.tokens, state.position - kept, kept, 1)
-    _, cache = predictor.read(tokens, state.cache, jnp.int32(0))
+    empty = predictor.init_cache(len(tokens), predictor.context)
+    _, cache = predictor.read(tokens, empty, jnp.int32(0))
     return state._replace(cache=cache, place=jnp.int32(kept))
 
 

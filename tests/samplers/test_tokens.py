@@ -1,7 +1,6 @@
 """Decoding against the plain way: the whole sequence through the network, for every token."""
 
 import functools
-import itertools
 from types import SimpleNamespace
 
 import flax.linen as nn
@@ -9,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from gen_jax.errors import InputError
 from gen_jax.networks.transformer import Transformer
@@ -143,33 +141,6 @@ def test_it_ends_early_where_all_sequences_have():
     state = samplers.begin(model.predictor, tokens, known, rules)
     state = samplers.advance(model.predictor, state, jax.random.key(0), CONTEXT - 1, rules)
     assert state.position == 1 and state.done.all()
-
-
-def test_sampled_frequencies_are_the_probabilities_of_whole_sequences():
-    """Of all 3^6 sequences, whose probabilities sum to one (chi-square)."""
-    model = make(vocab_size=4, context=6, spread=0.2)
-    space = np.array(list(itertools.product(range(3), repeat=6)), np.int32)
-    start = np.full((len(space), 1), 3, np.int32)
-    given = np.concatenate([start, space[:, :-1]], 1)
-    logits = model.whole(given)[..., :3]  # the start token is never drawn
-    logs = jax.nn.log_softmax(logits)
-    chosen = np.take_along_axis(np.asarray(logs), space[..., None], -1)[..., 0]
-    probabilities = np.exp(chosen.sum(1, dtype=np.float64))
-    assert abs(probabilities.sum() - 1) < 1e-5
-
-    whole_read = model.predictor.read
-
-    def read(tokens, cache, start):
-        logits, cache = whole_read(tokens, cache, start)
-        return logits[..., :3], cache
-
-    num = 40_000
-    tokens = jnp.full((num, 7), 3)
-    known = jnp.zeros((num, 7), bool).at[:, 0].set(True)
-    model.predictor = model.predictor._replace(read=read, vocab_size=3)
-    drawn = drawn_by(model, tokens, known, jax.random.key(11), samplers.Rules())[:, 1:]
-    counts = np.bincount(drawn @ 3 ** np.arange(5, -1, -1), minlength=3**6)
-    assert stats.chisquare(counts, num * probabilities / probabilities.sum()).pvalue > 1e-3
 
 
 def test_choices_keep_what_they_should():
