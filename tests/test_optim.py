@@ -76,26 +76,29 @@ def test_without_plateau_and_share_the_rates_are_to_the_bit_those_of_the_formula
 
 
 PARAMS = {
-    'tokens': {'embedding': jnp.full((5, 4), 2.0)},
-    'positions': {'embedding': jnp.full((3, 4), 2.0)},
+    'tokens': {'embedding': np.full((5, 4), 2.0, np.float32)},
+    'positions': {'embedding': np.full((3, 4), 2.0, np.float32)},
     'blocks': {  # stacked: a bias has two axes
-        'dense': {'kernel': jnp.full((2, 4, 4), 2.0), 'bias': jnp.full((2, 4), 2.0)},
-        'embedding': {'bias': jnp.full((2, 4), 2.0)},  # a module of that name
-        'norm': {'scale': jnp.full((2, 4), 2.0)},
+        'dense': {
+            'kernel': np.full((2, 4, 4), 2.0, np.float32),
+            'bias': np.full((2, 4), 2.0, np.float32),
+        },
+        'embedding': {'bias': np.full((2, 4), 2.0, np.float32)},  # a module of that name
+        'norm': {'scale': np.full((2, 4), 2.0, np.float32)},
     },
 }
 
 
-@pytest.mark.parametrize('name', ['adamw', 'lion', 'adafactor'])
+@pytest.mark.parametrize('name', ['lion', 'adafactor'])  # which name the mask otherwise
 def test_only_matrices_decay_where_that_is_asked_for(name):
     decay = 'weight_decay_rate' if name == 'adafactor' else 'weight_decay'
 
     def moved(**options) -> dict[str, bool]:
         update = optimizer(name, learning_rate=0.1, **{decay: 0.5}, **options)
-        zero = jax.tree.map(jnp.zeros_like, PARAMS)
-        step, _ = update.update(zero, update.init(PARAMS), PARAMS)
+        zero = jax.tree.map(np.zeros_like, PARAMS)
+        step, _ = jax.jit(update.update)(zero, update.init(PARAMS), PARAMS)
         return {
-            '/'.join(key.key for key in path): bool((leaf != 0).all())
+            '/'.join(key.key for key in path): bool(np.all(np.asarray(leaf) != 0))
             for path, leaf in jax.tree.leaves_with_path(step)
         }
 

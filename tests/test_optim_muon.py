@@ -246,7 +246,7 @@ def batch_at(step: int, scale: float = 1.0) -> dict:
 def start(layout: parallel.Parallel, scan: bool = True):
     """A first state where it belongs, and the compiled step, with all that a step can have."""
     method = regression(scan)
-    update = muon(clip_norm=1.0, weight_decay=0.1, decayed='matrices')
+    update = muon(ns_steps=3, clip_norm=1.0, weight_decay=0.1, decayed='matrices')
     begin = functools.partial(init_state, method, {'model': update}, 0, batch_at(0), 2)
     shardings = parallel.state_shardings(layout, jax.eval_shape(begin))
     step = functools.partial(
