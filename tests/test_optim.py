@@ -1,5 +1,7 @@
-"""Optimizers against their formulas."""
+"""Optimizers against their formulas; Muon is in `test_optim_muon.py`."""
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -13,7 +15,9 @@ def rates(*steps, **options):
     options = {
         'peak': 2.0,
         'warmup_steps': 4,
+        'stable_steps': 0,
         'decay_steps': None,
+        'final_rate': 0.0,
         'field': 'optim.model',
     } | options
     schedule = learning_rate_schedule(**options)
@@ -36,6 +40,85 @@ def test_decays_end_at_zero():
     )
 
 
+def test_a_plateau_lies_between_the_warm_up_and_the_decay():
+    """Warm-up, stable, decay; the decay is that of optax."""
+    steps = (0, 3, 4, 19, 20, 25, 29, 30, 99)
+    found = rates(*steps, schedule='linear', stable_steps=16, decay_steps=10)
+    decay = optax.linear_schedule(2.0, 0.0, 10, transition_begin=20)
+    expected = [0.5, 2.0, 2.0, 2.0, *(float(decay(step)) for step in steps[4:])]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_decays_end_at_their_share_of_the_peak():
+    steps = (4, 5, 9, 13, 14, 99)
+    cosine = optax.cosine_decay_schedule(2.0, 10, alpha=0.1)
+    np.testing.assert_allclose(
+        rates(*steps, schedule='cosine', decay_steps=10, final_rate=0.1),
+        [float(cosine(step - 4)) for step in steps],
+        rtol=1e-6,
+    )
+    np.testing.assert_allclose(
+        rates(*steps, schedule='linear', decay_steps=10, final_rate=0.25),
+        [2.0, 1.85, 1.25, 0.65, 0.5, 0.5],
+        rtol=1e-6,
+    )
+
+
+def test_without_plateau_and_share_the_rates_are_to_the_bit_those_of_the_formula_alone():
+    """Old runs can be repeated."""
+    n = jnp.arange(300)
+    for schedule in ('cosine', 'linear'):
+        rate = learning_rate_schedule(2e-4, schedule, 7, 0, 250, 0.0, 'optim')
+        progress = jnp.clip((n - 7) / 250, 0.0, 1.0)
+        left = 1 - progress if schedule == 'linear' else 0.5 * (1 + jnp.cos(jnp.pi * progress))
+        expected = 2e-4 * jnp.minimum(1.0, (n + 1) / 7) * left
+        np.testing.assert_array_equal(rate(n), expected)
+
+
+PARAMS = {
+    'tokens': {'embedding': np.full((5, 4), 2.0, np.float32)},
+    'positions': {'embedding': np.full((3, 4), 2.0, np.float32)},
+    'blocks': {  # stacked: a bias has two axes
+        'dense': {
+            'kernel': np.full((2, 4, 4), 2.0, np.float32),
+            'bias': np.full((2, 4), 2.0, np.float32),
+        },
+        'embedding': {'bias': np.full((2, 4), 2.0, np.float32)},  # a module of that name
+        'norm': {'scale': np.full((2, 4), 2.0, np.float32)},
+    },
+}
+
+
+@pytest.mark.parametrize('name', ['lion', 'adafactor'])  # which name the mask otherwise
+def test_only_matrices_decay_where_that_is_asked_for(name):
+    decay = 'weight_decay_rate' if name == 'adafactor' else 'weight_decay'
+
+    def moved(**options) -> dict[str, bool]:
+        update = optimizer(name, learning_rate=0.1, **{decay: 0.5}, **options)
+        zero = jax.tree.map(np.zeros_like, PARAMS)
+        step, _ = jax.jit(update.update)(zero, update.init(PARAMS), PARAMS)
+        return {
+            '/'.join(key.key for key in path): bool(np.all(np.asarray(leaf) != 0))
+            for path, leaf in jax.tree.leaves_with_path(step)
+        }
+
+    assert all(moved().values())
+    matrices = {'tokens/embedding', 'positions/embedding', 'blocks/dense/kernel'}
+    found = moved(decayed='matrices')
+    assert {path for path, decays in found.items() if decays} == matrices
+
+
+def test_boxes_with_the_names_of_axes_make_no_difference_to_what_decays():
+    box = nn.LogicallyPartitioned(jnp.full((4, 4), 2.0), ('channels', 'hidden'))
+    boxed = {'dense': {'kernel': box, 'bias': jnp.ones(4)}}
+    update = optimizer('adamw', learning_rate=0.1, weight_decay=0.5, decayed='matrices')
+    state, params = nn.unbox(update.init(boxed)), nn.unbox(boxed)
+    assert jax.tree.structure(state) == jax.tree.structure(update.init(params))
+    step, _ = update.update(jax.tree.map(jnp.zeros_like, params), state, params)
+    np.testing.assert_allclose(step['dense']['kernel'], jnp.full((4, 4), -0.1), rtol=1e-6)
+    np.testing.assert_array_equal(step['dense']['bias'], jnp.zeros(4))
+
+
 def test_gradients_are_clipped_to_the_norm_before_the_update():
     update = optimizer('sgd', learning_rate=1.0, clip_norm=0.5)
     gradient = {'w': jnp.array([3.0, 4.0])}
@@ -51,6 +134,9 @@ def test_options_reach_optax():
     np.testing.assert_array_equal(a['w'], b['w'])
 
 
+DECAY = {'schedule': 'linear', 'decay_steps': 5}
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
@@ -62,6 +148,14 @@ def test_options_reach_optax():
         ({'schedule': 'cosine'}, 'optim.decay_steps'),
         ({'schedule': 'constant', 'decay_steps': 5}, 'optim.decay_steps'),
         ({'schedule': 'step'}, 'choose from constant, cosine, linear'),
+        ({'stable_steps': 5}, "optim.stable_steps: 5 with schedule 'constant'"),
+        ({'final_rate': 0.1}, "optim.final_rate: 0.1 with schedule 'constant'"),
+        ({**DECAY, 'stable_steps': -1}, 'optim.stable_steps'),
+        ({**DECAY, 'final_rate': 1.0}, 'optim.final_rate: 1.0 must be'),
+        ({**DECAY, 'final_rate': -0.1}, 'optim.final_rate: -0.1 must be'),
+        ({'decayed': 'kernels'}, "optim.decayed: no 'kernels'; choose from all, matrices"),
+        ({'decayed': 'matrices'}, 'optim.decayed: adam decays all parameters or none'),
+        ({'name': 'adamw', 'mask': True}, "optim.mask: adamw takes no 'mask'"),
     ],
 )
 def test_bad_options_are_named(options, message):
