@@ -112,26 +112,24 @@ class Transformer(Fields):
           start: see `cache`.
           train: whether numbers are dropped.
         """
-        init = nn.initializers.normal(self.init_std)
-        table = nn.Embed(
-            self.vocab_size, self.width, embedding_init=init, dtype=self.dtype, name='tokens'
+        rows = functools.partial(
+            nn.Embed,
+            features=self.width,
+            embedding_init=nn.initializers.normal(self.init_std),
+            dtype=self.dtype,
         )
-        positions = start + jnp.arange(tokens.shape[1])
+        table = rows(self.vocab_size, name='tokens')
         h = table(tokens)
+        positions = start + jnp.arange(tokens.shape[1])
         if self.positions == 'learned':
-            places = nn.Embed(
-                self.context, self.width, embedding_init=init, dtype=self.dtype, name='positions'
-            )
-            h = h + places(positions)
+            h = h + rows(self.context, name='positions')(positions)
         h = Dropout(self.dropout)(h, train=train)
         h, cache = self._run_blocks(h, self._view(positions, segments, cache), cache, train)
         h = self.make_norm('norm_out')(h)
-        head = table.embedding
-        if not self.tied:
-            head = self.param('head', init, (self.vocab_size, self.width))
+        head = table if self.tied else rows(self.vocab_size, name='head')
         # Products of half precision are summed in float32, and stay so.
         logits = jnp.einsum(
-            'bsc,vc->bsv', h, head.astype(h.dtype), preferred_element_type='float32'
+            'bsc,vc->bsv', h, head.embedding.astype(h.dtype), preferred_element_type='float32'
         )
         if self.soft_cap is not None:
             logits = self.soft_cap * jnp.tanh(logits / self.soft_cap)
