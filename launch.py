@@ -44,6 +44,11 @@ LABEL = flags.DEFINE_integer('label', None, 'sample: the class to draw; all in t
 STEPS = flags.DEFINE_integer(
     'steps', None, 'sample: steps of the sampler; certify: steps to train.'
 )
+PROMPT = flags.DEFINE_string('prompt', None, 'sample: what a text begins with.')
+PROMPT_FILE = flags.DEFINE_string(
+    'prompt_file', None, 'sample: a file with the prompt, or a .jsonl file with one in each line.'
+)
+MAX_TOKENS = flags.DEFINE_integer('max_tokens', None, 'sample: tokens to draw after a prompt.')
 KILLS = flags.DEFINE_integer('kills', 20, 'certify: how often to kill the run.')
 CHECKPOINT = flags.DEFINE_string(
     'checkpoint', 'latest', "sample, evaluate, export: 'latest', 'best' or a step."
@@ -60,7 +65,10 @@ WORKDIRS = flags.DEFINE_list('workdirs', None, 'compare: evaluated runs, with co
 
 # The flags that belong to some modes only.
 FLAGS_OF = {
-    'sample': ('num', 'seed', 'out', 'label', 'steps', 'checkpoint', 'ema_length'),
+    'sample': (
+        *('num', 'seed', 'out', 'label', 'steps', 'checkpoint', 'ema_length'),
+        *('prompt', 'prompt_file', 'max_tokens'),
+    ),
     'evaluate': ('checkpoint', 'seed', 'ema_length'),
     'export': ('checkpoint', 'out', 'ema_length'),
     'certify': ('steps', 'kills', 'seed'),

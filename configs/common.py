@@ -162,6 +162,83 @@ def unet(**fields) -> ml_collections.ConfigDict:
     return section(name='unet.UNet', remat=False, **fields)
 
 
+def use_text(config: ml_collections.ConfigDict, source: str, context: int, tokenizer: str) -> None:
+    """Text as data, in windows of `context` tokens."""
+    config.data.modality = 'text'
+    config.data.source = source
+    config.data.context = context
+    config.data.tokenizer = tokenizer  # 'bytes', 'characters', 'bpe' or a tokenizer.json
+    config.data.vocab_size = placeholder(int)  # of 'bpe'
+    config.data.evaluation_stride = placeholder(int)  # tokens between windows; None: their length
+    config.data.held_out = 0.1
+
+
+def transformer(**fields) -> ml_collections.ConfigDict:
+    """A transformer; where `fields` say nothing it is GPT-2's, of 124M parameters."""
+    found = section(
+        name='transformer.Transformer',
+        width=768,
+        num_layers=12,
+        num_heads=12,
+        num_kv_heads=placeholder(int),  # None: as many as heads
+        hidden=placeholder(int),  # None: 4 width
+        positions='learned',  # or 'rotary', 'alibi', 'none'
+        norm='layernorm',  # or 'rmsnorm'
+        activation='gelu',  # or 'relu2', 'swiglu'
+        bias=True,
+        qk_norm=False,
+        tied=True,
+        window=placeholder(int),  # None: all tokens before
+        soft_cap=placeholder(float),
+        dropout=0.0,
+        init_std=0.02,
+        remat=False,
+        scan=False,
+    )
+    found.update(fields)
+    return found
+
+
+def autoregressive(class_conditional: bool = False) -> ml_collections.ConfigDict:
+    """Token after token."""
+    return section(
+        name='autoregressive.autoregressive',
+        class_conditional=class_conditional,
+        separate_documents=False,  # True: no token sees documents before its own
+    )
+
+
+def decoding(**fields) -> ml_collections.ConfigDict:
+    """How tokens are drawn; where `fields` say nothing, as the model's probabilities say."""
+    found = section(
+        temperature=1.0,  # 0: the likeliest always
+        top_k=placeholder(int),
+        top_p=placeholder(float),
+        min_p=placeholder(float),
+        repetition_penalty=1.0,
+        num_beams=placeholder(int),  # None: drawn at random
+    )
+    found.update(fields)
+    return found
+
+
+def gpt_optimizer(peak: float, num_steps: int, warmup_steps: int) -> ml_collections.ConfigDict:
+    """AdamW as nanoGPT has it: a cosine to a tenth of the peak, decay of matrices alone."""
+    return section(
+        name='adamw',
+        learning_rate=peak,
+        b1=0.9,
+        b2=0.99,
+        weight_decay=0.1,
+        decayed='matrices',
+        warmup_steps=warmup_steps,
+        schedule='cosine',
+        decay_steps=num_steps - warmup_steps,
+        final_rate=0.1,
+        clip_norm=1.0,
+    )
+
+
 def sampling(sampler: str, num_steps: int) -> ml_collections.ConfigDict:
     """How a diffusion model is drawn from."""
     return section(
@@ -199,6 +276,14 @@ def adamw(peak: float, num_steps: int) -> ml_collections.ConfigDict:
         decay_steps=num_steps - 100,
         clip_norm=1.0,
     )
+
+
+def shrink_transformer(config: ml_collections.ConfigDict) -> None:
+    """A transformer and a context small enough for `:smoke`."""
+    config.networks.model.width = 16
+    config.networks.model.num_layers = 2
+    config.networks.model.num_heads = 2
+    config.data.context = 16
 
 
 def shrink_resnet(config: ml_collections.ConfigDict) -> None:

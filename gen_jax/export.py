@@ -49,7 +49,7 @@ def export(
     else:
         workdirs.check_config(workdir, config)
         path = workdirs.check_out(out, ('.safetensors',))
-    run = assemble(config)
+    run = assemble(config, spec=workdirs.saved_spec(workdir))
     state, average = trained(run, config, workdir, checkpoint, ema_length)
     values = config_values(config)
     facts = {

@@ -55,17 +55,21 @@ class Run(NamedTuple):
     template: TrainState  # ShapeDtypeStructs with shardings
 
 
-def assemble(config, devices: Sequence[jax.Device] | None = None) -> Run:
+def assemble(
+    config, devices: Sequence[jax.Device] | None = None, *, spec: DataSpec | None = None
+) -> Run:
     """Builds and checks everything that the config names, without reading data or computing.
 
-    `devices` are those to run on; None takes all.
+    `devices` are those to run on; None takes all. With a `spec`, of a run that has begun, the data
+    is not looked at.
 
     Raises:
       InputError: naming the first field that is wrong.
     """
     check_values(config)
     layout = build.call(parallel.lay_out, config.parallel, 'parallel', devices=devices)
-    spec = modality(config).describe(**data_options(config)).spec
+    if spec is None:
+        spec = modality(config).describe(**data_options(config)).spec
     method = build.method(config, spec)
     optimizers = {
         player: build.call(optimizer, section.to_dict(), f'optim.{player}', field=f'optim.{player}')

@@ -12,6 +12,7 @@ import numpy as np
 
 from gen_jax import build, hosts, keys, preemption
 from gen_jax import workdir as workdirs
+from gen_jax.completion import make_completer, prompts_of, show
 from gen_jax.errors import InputError, in_section
 from gen_jax.run import Run, assemble, modality
 from gen_jax.state import TrainState, sampling_params
@@ -29,6 +30,9 @@ def sample(
     out: str | None = None,
     label: int | None = None,
     steps: int | None = None,
+    prompt: str | None = None,
+    prompt_file: str | None = None,
+    max_tokens: int | None = None,
     checkpoint: str = 'latest',
     ema_length: float | None = None,
 ) -> list[Path]:
@@ -37,12 +41,15 @@ def sample(
     Args:
       config: the run's config; `sample.options` go to the method.
       workdir: the run's folder.
-      num: how many; None for `sample.num`.
+      num: how many; None for `sample.num`, or for one of each prompt.
       seed: of the draw; None for 0.
       out: a file, `.npz` (array `x`, and `label` where there is one) or the artifact's own kind
         (`.png` for images); None writes both under the workdir's `samples/`.
       label: the class of all samples, for a class-conditional model; None takes them in turn.
       steps: overrides `sample.options.num_steps`.
+      prompt, prompt_file: what a text begins with; see `completion.py`. Its continuation is printed
+        as it is drawn.
+      max_tokens: to draw after a prompt; None for as many as the context has.
       checkpoint: 'latest', 'best' or a step.
       ema_length: of the average of the weights; see `trained.py`.
 
@@ -52,7 +59,9 @@ def sample(
     Raises:
       InputError: bad config or flags, or no readable checkpoint.
     """
-    num = config.sample.num if num is None else num
+    has_prompt = prompt is not None or prompt_file is not None
+    if num is None:
+        num = 1 if has_prompt else config.sample.num
     if num < 1:
         raise InputError(f'--num: {num} must be at least 1')
     seed = 0 if seed is None else seed
@@ -60,21 +69,31 @@ def sample(
         workdirs.check(workdir, config)
     else:
         workdirs.check_config(workdir, config)
-    run = assemble(config)
+    run = assemble(config, spec=workdirs.saved_spec(workdir))
     data = modality(config)
-    stem, suffixes = _destination(out, workdir, num, seed, label, ema_length, data.SUFFIXES)
-    labels = labels_for(run, num, label)
+    which = _which(num, seed, label, ema_length, has_prompt)
+    stem, suffixes = _destination(out, workdir, which, data.SUFFIXES)
     options = config.sample.options.to_dict()
     if steps is not None:
         options['num_steps'] = steps
-    draw = make_sampler(run, min(config.sample.batch_size, num), options)
+    if has_prompt:
+        texts = prompts_of(config, run, prompt, prompt_file)
+        draw = make_completer(run, texts * num, max_tokens, options)
+    elif max_tokens is not None:
+        raise InputError('--max_tokens: it goes with --prompt or --prompt_file')
+    else:
+        labels = labels_for(run, num, label)
+        draw = make_sampler(run, min(config.sample.batch_size, num), options)
     made = trained(run, config, workdir, checkpoint, ema_length)
     if hosts.is_first():
         print(f'step {int(made.state.step)}, average: {made.average}', file=sys.stderr)
-    x = data.decode(
-        draw(made.state, keys.stream(seed, 'sample'), num, labels, show_progress=True), run.spec
-    )
-    arrays = {'x': x} if labels is None else {'x': x, 'label': labels}
+    key = keys.stream(seed, 'sample')
+    if has_prompt:
+        suffixes = tuple(suffix for suffix in suffixes if suffix != '.npz' or out is not None)
+        arrays = {'x': show(draw(made.state, key), functools.partial(data.decode, spec=run.spec))}
+    else:
+        x = data.decode(draw(made.state, key, num, labels, show_progress=True), run.spec)
+        arrays = {'x': x} if labels is None else {'x': x, 'label': labels}
     if not hosts.is_first():
         return []
     written = [_write(stem, suffix, arrays, data) for suffix in suffixes]
@@ -180,12 +199,20 @@ def labels_for(run: Run, num: int, label: int | None = None) -> np.ndarray | Non
     return np.full(num, label, np.int32)
 
 
-def _destination(out, workdir, num, seed, label, length, kinds) -> tuple[Path, tuple[str, ...]]:
+def _which(num: int, seed: int, label: int | None, length: float | None, has_prompt: bool) -> str:
+    """What samples are called."""
+    words = f'num{num}_seed{seed}'
+    words += '' if label is None else f'_label{label}'
+    words += '' if length is None else f'_length{length:g}'
+    return f'prompted_{words}' if has_prompt else words
+
+
+def _destination(
+    out: str | None, workdir: Path, which: str, kinds: tuple[str, ...]
+) -> tuple[Path, tuple[str, ...]]:
     """The file name without its suffix, and the suffixes to write."""
     if out is None:
-        which = '' if label is None else f'_label{label}'
-        which += '' if length is None else f'_length{length:g}'
-        return workdir / 'samples' / f'num{num}_seed{seed}{which}', (*kinds, '.npz')
+        return workdir / 'samples' / which, (*kinds, '.npz')
     path = workdirs.check_out(out, ('.npz', *kinds))
     return path.with_suffix(''), (path.suffix,)
 

@@ -49,7 +49,7 @@ def train(config, workdir: Path) -> TrainState:
 
     with (
         preemption.watched(),  # around all that saves
-        workdirs.opened(workdir, config, dataset.fingerprint, {'parameters': parameters}),
+        workdirs.opened(workdir, config, dataset.fingerprint, run.spec, {'parameters': parameters}),
         _snapshots(workdir, config) as snapshots,
         Checkpoints(
             workdir, every.keep_checkpoints, every.keep_every, after=snapshots

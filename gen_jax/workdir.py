@@ -2,6 +2,8 @@
 
 config.json   the config; the run's identity
 run.json      commit, versions and devices of every start, and the data's fingerprint
+spec.json     what examples are like (`types.DataSpec`), for whoever uses the model without the data
+tokenizer.json  of text
 lock          held by the process that trains here, for as long as it lives
 """
 
@@ -21,7 +23,8 @@ import jax
 
 from gen_jax import hosts
 from gen_jax.errors import InputError
-from gen_jax.writers import write_json
+from gen_jax.types import DataSpec
+from gen_jax.writers import write_atomically, write_json
 
 # What may differ when a run goes on: how long and how often, where the data lies, on what devices,
 # in which precision, whether activations are kept (`networks.*.remat`), and how often averages are,
@@ -104,10 +107,10 @@ def config_differences(
 
 
 @contextlib.contextmanager
-def opened(workdir: Path, config, fingerprint: str, facts: dict) -> Iterator[None]:
+def opened(workdir: Path, config, fingerprint: str, spec: DataSpec, facts: dict) -> Iterator[None]:
     """Makes the folder this process's to train in: for the length of the block, and alone.
 
-    Writes `config.json`, and adds this start, with `facts`, to `run.json`.
+    Writes `config.json` and the spec, and adds this start, with `facts`, to `run.json`.
 
     Raises:
       InputError: the folder cannot be written, another process trains in it, or its run began
@@ -116,7 +119,7 @@ def opened(workdir: Path, config, fingerprint: str, facts: dict) -> Iterator[Non
 
     def take():
         if hosts.is_first():
-            return _take(workdir, config, fingerprint, facts)
+            return _take(workdir, config, fingerprint, spec, facts)
         if not (workdir / 'config.json').exists():
             raise InputError(
                 f'--workdir: process {jax.process_index()} does not see in {workdir} what the '
@@ -128,7 +131,7 @@ def opened(workdir: Path, config, fingerprint: str, facts: dict) -> Iterator[Non
         yield
 
 
-def _take(workdir: Path, config, fingerprint: str, facts: dict) -> TextIO:
+def _take(workdir: Path, config, fingerprint: str, spec: DataSpec, facts: dict) -> TextIO:
     """The open lock of the folder, whose `config.json` and `run.json` are of this start."""
     try:
         (workdir / 'samples').mkdir(parents=True, exist_ok=True)
@@ -150,12 +153,32 @@ def _take(workdir: Path, config, fingerprint: str, facts: dict) -> TextIO:
         record['starts'] = [*record.get('starts', []), _start(config)]
         write_json(workdir / 'config.json', config_values(config))
         write_json(path, record)
+        _save_spec(workdir, spec)
     except OSError as error:
         raise _cannot_write(workdir, error) from None
     except InputError:
         file.close()
         raise
     return file
+
+
+def _save_spec(workdir: Path, spec: DataSpec) -> None:
+    write_json(workdir / 'spec.json', spec._replace(tokenizer=None)._asdict())
+    if spec.tokenizer is not None:
+        write_atomically(workdir / 'tokenizer.json', spec.tokenizer)
+
+
+def saved_spec(workdir: Path) -> DataSpec | None:
+    """Of the data that the run in this folder began with; None where none has."""
+    if not (workdir / 'spec.json').exists():
+        return None
+    values = read_json(workdir / 'spec.json')
+    tokenizer = workdir / 'tokenizer.json'
+    try:
+        spec = DataSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise InputError(f'--workdir: {workdir / "spec.json"} is not of a run ({error})') from None
+    return spec._replace(tokenizer=tokenizer.read_text()) if tokenizer.exists() else spec
 
 
 def facts(workdir: Path) -> dict:

@@ -26,8 +26,8 @@ FLOORS = (
         'trained',
     ),
     (
-        *('train', 'chores', 'evaluate', 'scoring', 'sample', 'compare', 'export', 'plan'),
-        *('inspect', 'replay', 'certify'),
+        *('train', 'chores', 'evaluate', 'scoring', 'sample', 'completion', 'compare', 'export'),
+        *('plan', 'inspect', 'replay', 'certify'),
     ),
 )
 # The doors between rooms on one floor, every one of them.
@@ -62,6 +62,7 @@ DOORS = {
     ('run', 'optim'),
     ('run', 'state'),
     ('run', 'step'),
+    ('sample', 'completion'),
     ('scoring', 'sample'),
     ('evaluate', 'scoring'),
     ('chores', 'evaluate'),

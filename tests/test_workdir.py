@@ -11,6 +11,9 @@ import pytest
 
 from gen_jax import workdir
 from gen_jax.errors import InputError
+from gen_jax.types import DataSpec
+
+SPEC = DataSpec((2,))
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def config():
 
 def test_a_start_is_recorded_and_a_second_one_added(config, tmp_path):
     for _ in range(2):
-        with workdir.opened(tmp_path / 'run', config, 'abc', {'parameters': {'model': 7}}):
+        with workdir.opened(tmp_path / 'run', config, 'abc', SPEC, {'parameters': {'model': 7}}):
             pass
     assert json.loads((tmp_path / 'run' / 'config.json').read_text())['seed'] == 0
     record = json.loads((tmp_path / 'run' / 'run.json').read_text())
@@ -30,12 +33,12 @@ def test_a_start_is_recorded_and_a_second_one_added(config, tmp_path):
 
 
 def test_other_data_is_refused_and_changes_nothing(config, tmp_path):
-    with workdir.opened(tmp_path, config, 'abc', {}):
+    with workdir.opened(tmp_path, config, 'abc', SPEC, {}):
         pass
     before = (tmp_path / 'run.json').read_bytes()
     with (
         pytest.raises(InputError, match=r'data: .* fingerprint abc, and this is def'),
-        workdir.opened(tmp_path, config, 'def', {}),
+        workdir.opened(tmp_path, config, 'def', SPEC, {}),
     ):
         pass
     assert (tmp_path / 'run.json').read_bytes() == before
@@ -47,7 +50,7 @@ import importlib, sys, time
 from pathlib import Path
 from gen_jax import workdir
 config = importlib.import_module('configs.ddpm_digits').get_config('smoke')
-with workdir.opened(Path(sys.argv[1]), config, 'abc', {}):
+with workdir.opened(Path(sys.argv[1]), config, 'abc', DataSpec((2,)), {}):
     print('open', flush=True)
     time.sleep(60)
 """
@@ -63,19 +66,19 @@ def test_two_trainers_cannot_share_a_folder_and_a_killed_one_leaves_it_free(conf
         before = (tmp_path / 'run.json').read_bytes()
         with (
             pytest.raises(InputError, match='another process is training in'),
-            workdir.opened(tmp_path, config, 'abc', {}),
+            workdir.opened(tmp_path, config, 'abc', SPEC, {}),
         ):
             pass
         assert (tmp_path / 'run.json').read_bytes() == before
     finally:
         other.send_signal(signal.SIGKILL)
         other.communicate()
-    with workdir.opened(tmp_path, config, 'abc', {}):
+    with workdir.opened(tmp_path, config, 'abc', SPEC, {}):
         assert len(json.loads((tmp_path / 'run.json').read_text())['starts']) == 2
 
 
 def test_a_folder_of_another_config_names_what_differs(config, tmp_path):
-    with workdir.opened(tmp_path, config, 'abc', {}):
+    with workdir.opened(tmp_path, config, 'abc', SPEC, {}):
         pass
     workdir.check(tmp_path, config)
     config.train.num_steps = 99  # how long is no part of what a run is
@@ -94,3 +97,19 @@ def test_an_unreadable_record_is_named(text, config, tmp_path):
     (tmp_path / 'config.json').write_text(text)
     with pytest.raises(InputError, match=r'config\.json'):
         workdir.check(tmp_path, config)
+
+
+def test_what_examples_are_like_is_kept_for_who_has_no_data(config, tmp_path):
+    assert workdir.saved_spec(tmp_path) is None
+    image = DataSpec((8, 8, 1), levels=17, num_classes=10)
+    text = DataSpec(
+        (4,), 'int32', vocab_size=9, start_token=8, units=('char', 'byte'), tokenizer='{"é": 1}'
+    )
+    for spec in (image, text):
+        with workdir.opened(tmp_path / spec.dtype, config, 'abc', spec, {}):
+            pass
+        assert workdir.saved_spec(tmp_path / spec.dtype) == spec
+    assert (tmp_path / 'int32' / 'tokenizer.json').read_text() == '{"é": 1}'
+    (tmp_path / 'int32' / 'spec.json').write_text('{"shapes": 1}')
+    with pytest.raises(InputError, match='spec.json'):
+        workdir.saved_spec(tmp_path / 'int32')
