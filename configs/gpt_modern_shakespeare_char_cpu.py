@@ -1,4 +1,4 @@
-"""What came after GPT-2, on the budget of `gpt_shakespeare_char_cpu`: the same text, as many tokens.
+"""What came after GPT-2, on the budget of `gpt_shakespeare_char_cpu`: as much of the same text.
 
     python launch.py --config=configs/gpt_modern_shakespeare_char_cpu.py
 

@@ -49,6 +49,7 @@ HOLD = """
 import importlib, sys, time
 from pathlib import Path
 from gen_jax import workdir
+from gen_jax.types import DataSpec
 config = importlib.import_module('configs.ddpm_digits').get_config('smoke')
 with workdir.opened(Path(sys.argv[1]), config, 'abc', DataSpec((2,)), {}):
     print('open', flush=True)
@@ -111,5 +112,5 @@ def test_what_examples_are_like_is_kept_for_who_has_no_data(config, tmp_path):
         assert workdir.saved_spec(tmp_path / spec.dtype) == spec
     assert (tmp_path / 'int32' / 'tokenizer.json').read_text() == '{"é": 1}'
     (tmp_path / 'int32' / 'spec.json').write_text('{"shapes": 1}')
-    with pytest.raises(InputError, match='spec.json'):
+    with pytest.raises(InputError, match=r'spec\.json'):
         workdir.saved_spec(tmp_path / 'int32')
