@@ -17,6 +17,7 @@ from gen_jax.data.dataset import Dataset, Split, evaluation_batches
 from gen_jax.errors import in_section
 from gen_jax.methods.method import Perplexity, Ratio
 from gen_jax.metrics.neighbors import nearest
+from gen_jax.metrics.ratio import ratio
 from gen_jax.passport import record
 from gen_jax.report.evaluation import write_report
 from gen_jax.run import Run, abstract_batch, assemble, load_data, modality
@@ -208,23 +209,13 @@ def summarize(
     results = {}
     for name, column in columns.items():
         totals, counts = column if isinstance(column, tuple) else (column, np.ones_like(column))
-        value, stderr = _mean(totals, counts)
+        value, stderr = ratio(totals, counts)
         if isinstance(column, Perplexity):
             value = math.exp(value)
             stderr = None if stderr is None else value * stderr
         found = {'value': value, 'stderr': stderr, 'n': len(totals), 'estimator': estimators[name]}
         results[name] = found
     return results
-
-
-def _mean(totals: np.ndarray, counts: np.ndarray) -> tuple[float, float | None]:
-    """sum(totals) / sum(counts), and its standard error where examples are independent (Cochran
-    1977, equation 6.13, for a large population)."""
-    n, mean = len(totals), float(totals.sum() / counts.sum())
-    if n < 2:
-        return mean, None
-    variance = ((totals - mean * counts) ** 2).sum() / (n - 1)
-    return mean, float(np.sqrt(n * variance) / counts.sum())
 
 
 def known_density(

@@ -11,11 +11,11 @@ import jax
 import numpy as np
 
 from gen_jax import workdir as workdirs
+from gen_jax.files import replacing
 from gen_jax.run import assemble
 from gen_jax.state import sampling_params
 from gen_jax.trained import trained
 from gen_jax.workdir import config_values
-from gen_jax.writers import replacing
 
 
 def export(

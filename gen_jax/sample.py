@@ -14,11 +14,12 @@ from gen_jax import build, hosts, keys, preemption
 from gen_jax import workdir as workdirs
 from gen_jax.completion import make_completer, prompts_of, show
 from gen_jax.errors import InputError, in_section
+from gen_jax.files import replacing
 from gen_jax.run import Run, assemble, modality
 from gen_jax.state import TrainState, sampling_params
 from gen_jax.trained import trained
 from gen_jax.types import Key
-from gen_jax.writers import Display, replacing
+from gen_jax.writers import Display
 
 
 def sample(

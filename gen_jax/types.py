@@ -33,8 +33,9 @@ class DataSpec(NamedTuple):
 
     Tokens, int32 `[L]`, are below `vocab_size`. Windows of documents have a `start_token`, which
     stands before the first token of each document and after the last; `units` are what they are
-    counted in besides tokens ('char', 'byte', 'frame'), and `tokenizer`, for text, is what turns
-    them into words again, as JSON (see `data/tokenizers.py`).
+    counted in besides tokens ('char', 'byte', 'frame', 'note'), and `tokenizer` is what turns them
+    into words or notes again, as JSON, where that takes a vocabulary (see `data/tokenizers.py` and
+    `data/events.py`).
     """
 
     shape: tuple[int, ...]

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 from rich.console import Console
 from rich.progress import (
@@ -24,17 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that becomes `path` at the end of the block: the whole file or none of it,
-    even if the machine goes down meanwhile."""
-    partial = path.with_name(path.name + '.partial')
-    with partial.open('wb') as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+from gen_jax.files import replacing
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -1,7 +1,7 @@
 """Eight virtual devices and a compile cache of our own, for this process and its children.
 
-`GEN_JAX_DATA` names a folder with the real sets (`tfds/cifar10`, `tfds/mnist`); tests that read
-them are skipped where it is absent.
+`GEN_JAX_DATA` names a folder with the real sets (`tfds/cifar10`, `tfds/mnist`,
+`music/jsb_chorales_16th.npz`); tests that read them are skipped where it is absent.
 """
 
 import os

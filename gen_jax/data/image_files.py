@@ -6,7 +6,6 @@ folder/cat/1.png  folder/dog/2.png       if every image lies in a subfolder, the
 """
 
 import functools
-import hashlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gen_jax.data.folder import check_readable, divide, search
 from gen_jax.data.pixels import (
     Description,
     Images,
@@ -26,7 +26,6 @@ from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
 
 _SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
-_HELD_OUT = 1 / 16  # The share of images kept for evaluation.
 
 
 class _Folder(NamedTuple):
@@ -49,7 +48,7 @@ def load(*, data_dir: str | None, image_size: int | None, channels: int | None) 
     folder = _search(data_dir)
     spec = _spec(folder, image_size, channels)
     paths = _keep_readable(folder)
-    train, evaluation = (_split(folder, [paths[i] for i in rows], spec) for rows in _divide(paths))
+    train, evaluation = (_split(folder, [paths[i] for i in rows], spec) for rows in divide(paths))
     sizes = ' '.join(str((folder.root / path).stat().st_size) for path in paths)
     names = ' '.join(path.as_posix() for path in paths)
     return assemble(train, evaluation, spec, f'{names} {sizes}', str(folder.root))
@@ -63,7 +62,7 @@ def describe(*, data_dir: str | None, image_size: int | None, channels: int | No
     """
     folder = _search(data_dir)
     spec = _spec(folder, image_size, channels)
-    train, evaluation = _divide(folder.paths)
+    train, evaluation = divide(folder.paths)
     num_bytes = sum((folder.root / path).stat().st_size for path in folder.paths)
     decoded = len(folder.paths) * int(np.prod(spec.shape))
     place = 'held in memory' if fits_in_memory(decoded) else 'decoded batch by batch'
@@ -78,21 +77,7 @@ def describe(*, data_dir: str | None, image_size: int | None, channels: int | No
 
 
 def _search(data_dir: str | None) -> _Folder:
-    if not data_dir:
-        raise InputError("data.data_dir: give the folder of images when data.source is 'folder'")
-    root = Path(data_dir).expanduser()
-    if not root.is_dir():
-        raise InputError(f'data.data_dir: there is no folder {root}')
-    paths = sorted(
-        path.relative_to(root)
-        for path in root.rglob('*')
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith('.') and path.is_file()
-    )
-    if len(paths) < 2:
-        raise InputError(
-            f'data.data_dir: {root} holds {len(paths)} image(s) ({", ".join(_SUFFIXES)}); at least '
-            'two are needed, as one is held out for evaluation'
-        )
+    root, paths = search(data_dir, _SUFFIXES, 'image')
     tops = sorted({path.parts[0] for path in paths})
     flat = any(len(path.parts) == 1 for path in paths)
     return _Folder(root, tuple(paths), () if flat or len(tops) == 1 else tuple(tops))
@@ -108,35 +93,12 @@ def _spec(folder: _Folder, image_size: int | None, channels: int | None) -> Data
     return DataSpec(shape, levels=256, num_classes=len(folder.classes) or None)
 
 
-def _divide(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Which paths train and which evaluate, as positions in `paths`.
-
-    Both in the order of the hash: so the first evaluation batches already mix the classes.
-    """
-    hashes = [hashlib.sha256(path.as_posix().encode()).digest()[:8] for path in paths]
-    values = np.array([int.from_bytes(h) / 2**64 for h in hashes])
-    order = np.argsort(values)
-    num_evaluation = min(max(1, int((values < _HELD_OUT).sum())), len(paths) - 1)
-    return order[num_evaluation:], order[:num_evaluation]
-
-
 def _keep_readable(folder: _Folder) -> tuple[Path, ...]:
     """The paths that can be read, after a warning that names those that cannot."""
     readable = {path: _is_image(folder.root / path) for path in folder.paths}
     good = tuple(path for path, ok in readable.items() if ok)
     bad = [path.as_posix() for path, ok in readable.items() if not ok]
-    if bad:
-        more = ', …' if len(bad) > 5 else ''
-        warnings.warn(
-            f'{len(bad)} file(s) in {folder.root} cannot be read as images and are left out: '
-            f'{", ".join(bad[:5])}{more}',
-            stacklevel=2,
-        )
-    if len(good) < 2:
-        raise InputError(
-            f'data.data_dir: only {len(good)} of {len(folder.paths)} image files in {folder.root} '
-            'can be read; at least two are needed'
-        )
+    check_readable(folder.root, bad, len(good), 'cannot be read as images')
     return good
 
 

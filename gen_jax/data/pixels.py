@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gen_jax.errors import InputError
+from gen_jax.files import replacing
 from gen_jax.types import DataSpec
 
 if TYPE_CHECKING:
@@ -217,7 +218,6 @@ def write_picture(pixels: np.ndarray, stem: Path) -> Path:
 
     path = stem.with_name(stem.name + '.png')
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.part')
-    Image.fromarray(pixels).save(part, format='PNG')
-    os.replace(part, path)
+    with replacing(path) as file:
+        Image.fromarray(pixels).save(file, format='PNG')
     return path

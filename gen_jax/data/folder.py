@@ -1,0 +1,68 @@
+"""Folders of the user's own files: found all the way down, and some of them held out."""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gen_jax.errors import InputError
+
+HELD_OUT = 1 / 16  # The share of files kept for evaluation.
+
+
+def search(data_dir: str | None, suffixes: tuple[str, ...], what: str) -> tuple[Path, list[Path]]:
+    """The folder, and the files under it with these endings, relative to it and sorted; hidden ones
+    are left out. `what` names one of them in messages: 'image'.
+
+    Raises:
+      InputError: no folder, or fewer than two files, as one is held out.
+    """
+    if not data_dir:
+        raise InputError(f"data.data_dir: give the folder of {what}s when data.source is 'folder'")
+    root = Path(data_dir).expanduser()
+    if not root.is_dir():
+        raise InputError(f'data.data_dir: there is no folder {root}')
+    paths = sorted(
+        path.relative_to(root)
+        for path in root.rglob('*')
+        if path.suffix.lower() in suffixes and not path.name.startswith('.') and path.is_file()
+    )
+    if len(paths) < 2:
+        raise InputError(
+            f'data.data_dir: {root} holds {len(paths)} {what}(s) ({", ".join(suffixes)}); at least '
+            'two are needed, as one is held out for evaluation'
+        )
+    return root, paths
+
+
+def divide(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Which of two or more paths train and which evaluate, as positions in `paths`.
+
+    A hash of the path decides, so that the choice stays the same when files are added. Both in the
+    order of the hash: so the first batches already mix what lies in different folders.
+    """
+    hashes = [hashlib.sha256(path.as_posix().encode()).digest()[:8] for path in paths]
+    values = np.array([int.from_bytes(h) / 2**64 for h in hashes])
+    order = np.argsort(values)
+    num_evaluation = min(max(1, int((values < HELD_OUT).sum())), len(paths) - 1)
+    return order[num_evaluation:], order[:num_evaluation]
+
+
+def check_readable(root: Path, bad: Sequence[str], num_good: int, problem: str) -> None:
+    """Warns of the files that are left out, naming some; `problem` says why: 'cannot be read'.
+
+    Raises:
+      InputError: fewer than two files are left.
+    """
+    named = f'{", ".join(bad[:5])}{", …" if len(bad) > 5 else ""}'
+    if num_good < 2:
+        raise InputError(
+            f'data.data_dir: only {num_good} of {num_good + len(bad)} files in {root} can be used, '
+            f'and at least two are needed; the others {problem}: {named}'
+        )
+    if bad:
+        warnings.warn(
+            f'{len(bad)} file(s) in {root} {problem} and are left out: {named}', stacklevel=3
+        )

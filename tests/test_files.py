@@ -1,0 +1,25 @@
+"""Files that are there whole or not at all."""
+
+import pytest
+
+from gen_jax.files import replacing
+
+
+def test_a_file_appears_at_the_end_and_replaces_the_old_one(tmp_path):
+    path = tmp_path / 'x'
+    path.write_bytes(b'old')
+    with replacing(path) as file:
+        file.write(b'new')
+        file.flush()
+        assert path.read_bytes() == b'old'
+    assert path.read_bytes() == b'new'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_fails_half_way_leaves_the_old_file(tmp_path):
+    path = tmp_path / 'x'
+    path.write_bytes(b'old')
+    with pytest.raises(RuntimeError), replacing(path) as file:
+        file.write(b'half')
+        raise RuntimeError
+    assert path.read_bytes() == b'old'
