@@ -49,6 +49,10 @@ PROMPT_FILE = flags.DEFINE_string(
     'prompt_file', None, 'sample: a file with the prompt, or a .jsonl file with one in each line.'
 )
 MAX_TOKENS = flags.DEFINE_integer('max_tokens', None, 'sample: tokens to draw after a prompt.')
+GIVEN = flags.DEFINE_string(
+    'given', None, "sample: a file to complete, or 'held_out' for examples of the evaluation split."
+)
+KEEP = flags.DEFINE_string('keep', None, "sample: what is kept of --given, for example 'top'.")
 KILLS = flags.DEFINE_integer('kills', 20, 'certify: how often to kill the run.')
 CHECKPOINT = flags.DEFINE_string(
     'checkpoint', 'latest', "sample, evaluate, export: 'latest', 'best' or a step."
@@ -67,7 +71,7 @@ WORKDIRS = flags.DEFINE_list('workdirs', None, 'compare: evaluated runs, with co
 FLAGS_OF = {
     'sample': (
         *('num', 'seed', 'out', 'label', 'steps', 'checkpoint', 'ema_length'),
-        *('prompt', 'prompt_file', 'max_tokens'),
+        *('prompt', 'prompt_file', 'max_tokens', 'given', 'keep'),
     ),
     'evaluate': ('checkpoint', 'seed', 'ema_length'),
     'export': ('checkpoint', 'out', 'ema_length'),

@@ -173,6 +173,17 @@ def use_text(config: ml_collections.ConfigDict, source: str, context: int, token
     config.data.held_out = 0.1
 
 
+def use_music(config: ml_collections.ConfigDict, length: int, transpose: int) -> None:
+    """Music of one's own as data, in windows of `length` tokens."""
+    config.data.modality = 'music'
+    config.data.source = 'folder'
+    config.data.encoding = 'voices'  # or 'events'
+    config.data.length = length
+    config.data.stride = placeholder(int)  # tokens between windows of evaluation; None: length
+    config.data.transpose = transpose  # semitones, up and down
+    config.data.evaluation_split = 'test'
+
+
 def transformer(**fields) -> ml_collections.ConfigDict:
     """A transformer; where `fields` say nothing it is GPT-2's, of 124M parameters."""
     found = section(
@@ -279,11 +290,10 @@ def adamw(peak: float, num_steps: int) -> ml_collections.ConfigDict:
 
 
 def shrink_transformer(config: ml_collections.ConfigDict) -> None:
-    """A transformer and a context small enough for `:smoke`."""
+    """A transformer small enough for `:smoke`."""
     config.networks.model.width = 16
     config.networks.model.num_layers = 2
     config.networks.model.num_heads = 2
-    config.data.context = 16
 
 
 def shrink_resnet(config: ml_collections.ConfigDict) -> None:

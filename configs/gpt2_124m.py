@@ -42,6 +42,7 @@ def get_config(arg: str = ''):
 
     if arg == 'smoke':
         common.shrink_transformer(config)
+        config.data.context = 16
         config.data.vocab_size = 300
         config.train.accumulate = 1
     return common.finish(config, arg)

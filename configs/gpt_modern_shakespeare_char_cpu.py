@@ -54,4 +54,5 @@ def get_config(arg: str = ''):
 
     if arg == 'smoke':
         common.shrink_transformer(config)
+        config.data.context = 16
     return common.finish(config, arg)

@@ -53,5 +53,6 @@ def get_config(arg: str = ''):
 
     if arg == 'smoke':
         common.shrink_transformer(config)
+        config.data.context = 16
         config.data.vocab_size = 300
     return common.finish(config, arg)

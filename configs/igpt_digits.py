@@ -40,7 +40,5 @@ def get_config(arg: str = ''):
     config.sample.options = common.decoding()
 
     if arg == 'smoke':
-        config.networks.model.width = 16
-        config.networks.model.num_layers = 2
-        config.networks.model.num_heads = 2
+        common.shrink_transformer(config)
     return common.finish(config, arg)

@@ -15,6 +15,7 @@ from gen_jax import workdir as workdirs
 from gen_jax.completion import make_completer, prompts_of, show
 from gen_jax.errors import InputError, in_section
 from gen_jax.files import replacing
+from gen_jax.given import Given, given_of
 from gen_jax.run import Run, assemble, modality
 from gen_jax.state import TrainState, sampling_params
 from gen_jax.trained import trained
@@ -34,6 +35,8 @@ def sample(
     prompt: str | None = None,
     prompt_file: str | None = None,
     max_tokens: int | None = None,
+    given: str | None = None,
+    keep: str | None = None,
     checkpoint: str = 'latest',
     ema_length: float | None = None,
 ) -> list[Path]:
@@ -51,6 +54,7 @@ def sample(
       prompt, prompt_file: what a text begins with; see `completion.py`. Its continuation is printed
         as it is drawn.
       max_tokens: to draw after a prompt; None for as many as the context has.
+      given, keep: examples that are completed, and what is kept of them; see `given.py`.
       checkpoint: 'latest', 'best' or a step.
       ema_length: of the average of the weights; see `trained.py`.
 
@@ -61,10 +65,9 @@ def sample(
       InputError: bad config or flags, or no readable checkpoint.
     """
     has_prompt = prompt is not None or prompt_file is not None
+    _check_flags(num, label, max_tokens, given, keep, has_prompt)
     if num is None:
         num = 1 if has_prompt else config.sample.num
-    if num < 1:
-        raise InputError(f'--num: {num} must be at least 1')
     seed = 0 if seed is None else seed
     if out is None:
         workdirs.check(workdir, config)
@@ -72,29 +75,28 @@ def sample(
         workdirs.check_config(workdir, config)
     run = assemble(config, spec=workdirs.saved_spec(workdir))
     data = modality(config)
-    which = _which(num, seed, label, ema_length, has_prompt)
-    stem, suffixes = _destination(out, workdir, which, data.SUFFIXES)
+    which = _which(num, seed, label, ema_length, prompted=has_prompt, kept=keep)
+    stem, suffixes = _destination(out, workdir, which, data.SUFFIXES, has_prompt)
     options = config.sample.options.to_dict()
     if steps is not None:
         options['num_steps'] = steps
+    labels = parts = None
     if has_prompt:
         texts = prompts_of(config, run, prompt, prompt_file)
         draw = make_completer(run, texts * num, max_tokens, options)
-    elif max_tokens is not None:
-        raise InputError('--max_tokens: it goes with --prompt or --prompt_file')
     else:
         labels = labels_for(run, num, label)
+        parts = None if given is None else given_of(config, run, given, keep, num)
         draw = make_sampler(run, min(config.sample.batch_size, num), options)
     made = trained(run, config, workdir, checkpoint, ema_length)
     if hosts.is_first():
         print(f'step {int(made.state.step)}, average: {made.average}', file=sys.stderr)
-    key = keys.stream(seed, 'sample')
+    key, decode = keys.stream(seed, 'sample'), functools.partial(data.decode, spec=run.spec)
     if has_prompt:
-        suffixes = tuple(suffix for suffix in suffixes if suffix != '.npz' or out is not None)
-        arrays = {'x': show(draw(made.state, key), functools.partial(data.decode, spec=run.spec))}
+        x = show(draw(made.state, key), decode)
     else:
-        x = data.decode(draw(made.state, key, num, labels, show_progress=True), run.spec)
-        arrays = {'x': x} if labels is None else {'x': x, 'label': labels}
+        x = decode(draw(made.state, key, num, labels, parts, show_progress=True))
+    arrays = {'x': x} if labels is None else {'x': x, 'label': labels}
     if not hosts.is_first():
         return []
     written = [_write(stem, suffix, arrays, data) for suffix in suffixes]
@@ -103,8 +105,21 @@ def sample(
     return written
 
 
+def _check_flags(num, label, max_tokens, given, keep, has_prompt: bool) -> None:
+    """Raises InputError for flags of `sample` that do not go together."""
+    if num is not None and num < 1:
+        raise InputError(f'--num: {num} must be at least 1')
+    if max_tokens is not None and not has_prompt:
+        raise InputError('--max_tokens: it goes with --prompt or --prompt_file')
+    if keep is not None and given is None:
+        raise InputError('--keep: it goes with --given, which says of what')
+    if has_prompt and (given is not None or label is not None):
+        raise InputError('--prompt: neither --given nor --label goes with it')
+
+
 def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.ndarray]:
-    """A function `(state, key, num, labels) -> x`, `[num, ...]`, compiled once for `batch_size`.
+    """A function `(state, key, num, labels, given) -> x`, `[num, ...]`, compiled once for
+    `batch_size`.
 
     It gives up, and returns None, where the pace of its batches after the first, which compiles,
     says that all of them will take more than `limit` seconds.
@@ -117,7 +132,7 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
     """
     if run.method.sample is None:
         raise InputError('method.name: this method draws no samples; it is no generative model')
-    given = ('params', 'model_state', 'key', 'num', 'cond')
+    given = ('params', 'model_state', 'key', 'num', 'cond', 'given')
     build.check_keywords(run.method.sample, options, 'sample.options', hidden=given)
     rows = -(-batch_size // run.parallel.batch_devices) * run.parallel.batch_devices
     draw = run.parallel.jit(
@@ -136,6 +151,7 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
         key: Key,
         num: int,
         labels: np.ndarray | None = None,
+        given: Given | None = None,
         show_progress: bool = False,
         limit: float | None = None,
     ) -> np.ndarray | None:
@@ -143,11 +159,12 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
         num_batches, started = -(-num // batch_size), None
         with Display(num_batches, hidden=not (show_progress and hosts.is_first())) as display:
             for number in range(num_batches):
-                cond = None
-                if labels is not None:
-                    cond = jnp.asarray(labels[(number * batch_size + np.arange(rows)) % num])
+                these = (number * batch_size + np.arange(rows)) % num
+                told = {'cond': None if labels is None else jnp.asarray(labels[these])}
+                if given is not None:
+                    told['given'] = tuple(jnp.asarray(of_all[these]) for of_all in given)
                 batch_key = jax.random.fold_in(key, number)
-                x = hosts.to_host(draw(params, state.model_state, batch_key, cond=cond))
+                x = hosts.to_host(draw(params, state.model_state, batch_key, **told))
                 parts.append(x[:batch_size])
                 display.report(number + 1, {})
                 preemption.check()
@@ -200,20 +217,29 @@ def labels_for(run: Run, num: int, label: int | None = None) -> np.ndarray | Non
     return np.full(num, label, np.int32)
 
 
-def _which(num: int, seed: int, label: int | None, length: float | None, has_prompt: bool) -> str:
+def _which(
+    num: int,
+    seed: int,
+    label: int | None,
+    length: float | None,
+    *,
+    prompted: bool,
+    kept: str | None,
+) -> str:
     """What samples are called."""
     words = f'num{num}_seed{seed}'
     words += '' if label is None else f'_label{label}'
     words += '' if length is None else f'_length{length:g}'
-    return f'prompted_{words}' if has_prompt else words
+    words += '' if kept is None else f'_given_{kept}'
+    return f'prompted_{words}' if prompted else words
 
 
 def _destination(
-    out: str | None, workdir: Path, which: str, kinds: tuple[str, ...]
+    out: str | None, workdir: Path, which: str, kinds: tuple[str, ...], prompted: bool
 ) -> tuple[Path, tuple[str, ...]]:
     """The file name without its suffix, and the suffixes to write."""
     if out is None:
-        return workdir / 'samples' / which, (*kinds, '.npz')
+        return workdir / 'samples' / which, kinds if prompted else (*kinds, '.npz')
     path = workdirs.check_out(out, ('.npz', *kinds))
     return path.with_suffix(''), (path.suffix,)
 

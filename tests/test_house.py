@@ -26,8 +26,8 @@ FLOORS = (
         'trained',
     ),
     (
-        *('train', 'chores', 'evaluate', 'scoring', 'sample', 'completion', 'compare', 'export'),
-        *('plan', 'inspect', 'replay', 'certify'),
+        *('train', 'chores', 'evaluate', 'scoring', 'sample', 'completion', 'given'),
+        *('compare', 'export', 'plan', 'inspect', 'replay', 'certify'),
     ),
 )
 # The doors between rooms on one floor, every one of them.
@@ -63,6 +63,7 @@ DOORS = {
     ('run', 'state'),
     ('run', 'step'),
     ('sample', 'completion'),
+    ('sample', 'given'),
     ('scoring', 'sample'),
     ('evaluate', 'scoring'),
     ('chores', 'evaluate'),

@@ -54,7 +54,9 @@ class Dataset(NamedTuple):
     which reads no data and returns a `spec`, whether the data is `present`, and `lines` for
     people; `decode(x, spec)`, from samples of a model to native arrays; `SUFFIXES`, of the kinds of
     file to look at or listen to, the first being the usual one; and `write(native, stem, suffix)`,
-    which makes one such file, whole or not at all, and returns its path.
+    which makes one such file, whole or not at all, and returns its path. Where a part of an example
+    can be given it has `PARTS`, `known(part, spec)`, which numbers of an example belong to one, and
+    `read(path, spec)`, examples of a file.
     """
 
     train: Split

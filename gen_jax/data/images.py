@@ -22,6 +22,7 @@ from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
 
 SUFFIXES = ('.png',)
+PARTS = ('top', 'bottom', 'left', 'right')  # that may be given, and the rest completed
 SOURCES = ('tfds', 'embedded', 'folder', 'synthetic')
 _DIGITS = DataSpec((8, 8, 1), levels=17, num_classes=10)
 
@@ -109,6 +110,37 @@ def decode(x: np.ndarray, spec: DataSpec) -> np.ndarray:
 def write(images: np.ndarray, stem: Path, suffix: str = SUFFIXES[0]) -> Path:
     """Writes uint8 images as one picture, `stem` plus '.png', and returns its path."""
     return pixels.write_grid(images, stem)
+
+
+def read(path: Path, spec: DataSpec) -> np.ndarray:
+    """An image file as an example of this spec: x `[1, H, W, C]`.
+
+    Raises:
+      InputError: it is no image.
+    """
+    from PIL import Image
+
+    height, _, channels = spec.shape
+    try:
+        with Image.open(path) as image:
+            found = pixels.fit_image(image, height, channels)
+    except Exception:  # A damaged file makes Pillow raise nearly anything.
+        raise InputError(f'--given: {path} cannot be read as an image') from None
+    levels = np.rint(found / 255 * (spec.levels - 1)).astype(np.uint8)
+    return pixels.levels_to_x(levels[None], spec.levels)
+
+
+def known(part: str, spec: DataSpec) -> np.ndarray:
+    """Which pixels belong to one of `PARTS`, half of an image: bool `[H, W, 1]`."""
+    height, width, _ = spec.shape
+    rows, columns = np.arange(height)[:, None, None], np.arange(width)[:, None]
+    chosen = {
+        'top': rows < height // 2,
+        'bottom': rows >= height // 2,
+        'left': columns < width // 2,
+        'right': columns >= width // 2,
+    }[part]
+    return np.broadcast_to(chosen, (height, width, 1))
 
 
 def _check(source: str, name: str | None, image_size: int | None, channels: int | None) -> None:

@@ -30,6 +30,7 @@ from gen_jax.files import replacing
 from gen_jax.types import DataSpec
 
 SUFFIXES = ('.mid', '.wav')
+PARTS = ('soprano', 'alto', 'tenor', 'bass', 'beginning')  # of voices, that may be given
 SOURCES = ('folder', 'synthetic')
 ENCODINGS = {'voices': voices.encoding, 'events': events.encoding}
 _NUM_SYNTHETIC = {'train': 256, 'valid': 32, 'test': 32}
@@ -149,6 +150,36 @@ def write(music: np.ndarray, stem: Path, suffix: str = SUFFIXES[0]) -> Path:
     with replacing(path) as file:
         file.write(content)
     return path
+
+
+def read(path: Path, spec: DataSpec) -> np.ndarray:
+    """The beginning of a MIDI file as an example of this spec: tokens `[1, L]`.
+
+    Of a file of one part that is the soprano, and the other voices are silent.
+
+    Raises:
+      InputError: it cannot be encoded, or this spec is not of voices.
+    """
+    if spec.tokenizer is not None:
+        raise InputError("--given: only music in the encoding 'voices' has parts")
+    try:
+        piece = voices.of_midi(path, melody=True)
+    except (Unsuitable, OSError) as reason:
+        raise InputError(f'--given: {path} cannot be encoded ({reason})') from None
+    tokens = np.full(spec.shape, voices.END, np.int32)
+    found = voices.to_tokens(piece)[: len(tokens)]
+    tokens[: len(found)] = found
+    return tokens[None]
+
+
+def known(part: str, spec: DataSpec) -> np.ndarray:
+    """Which tokens belong to one of `PARTS`, a voice or the first quarter: bool `[L]`."""
+    if spec.tokenizer is not None:
+        raise InputError("--keep: only music in the encoding 'voices' has parts")
+    places = np.arange(spec.shape[0])
+    if part == 'beginning':
+        return places < len(places) // 4
+    return places % voices.NUM_VOICES == PARTS.index(part)
 
 
 def _check(source, name, data_dir, encoding, transpose, evaluation_split) -> None:

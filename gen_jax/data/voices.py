@@ -79,21 +79,23 @@ def to_notes(piece: np.ndarray) -> Notes:
     )
 
 
-def of_midi(path: Path) -> np.ndarray:
-    """The four voices of a MIDI file, int8 `[T, 4]`.
+def of_midi(path: Path, *, melody: bool = False) -> np.ndarray:
+    """The four voices of a MIDI file, int8 `[T, 4]`; with `melody` it may be a soprano alone.
 
     Raises:
       Unsuitable: it cannot be read, or has not four voices on a grid of sixteenths.
     """
     parts = midi_files.read_parts(path)
-    if len(parts) != NUM_VOICES:
+    if len(parts) != NUM_VOICES and not (melody and len(parts) == 1):
         raise Unsuitable(f'{len(parts)} part(s) instead of {NUM_VOICES}')
     onsets = FRAMES_PER_BEAT * np.concatenate([part.start for part in parts])
     if (np.abs(onsets - np.rint(onsets)) > _OFF_GRID).mean() > _MOST_ASTRAY:
         raise Unsuitable('not on a grid of sixteenths')
     num_frames = int(np.rint(FRAMES_PER_BEAT * max(part.end.max() for part in parts)))
     parts.sort(key=lambda part: -part.pitch.mean())
-    return np.stack([_melody(part, num_frames) for part in parts], axis=1)
+    lines = [_melody(part, num_frames) for part in parts]
+    silent = [np.full(num_frames, -1, np.int8)] * (NUM_VOICES - len(lines))
+    return np.stack(lines + silent, axis=1)
 
 
 def _melody(part: midi_files.Part, num_frames: int) -> np.ndarray:
