@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gen_jax.data.dataset import Description
 from gen_jax.data.pixels import (
-    Description,
     Images,
     ImageSet,
     assemble,
