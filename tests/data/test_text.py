@@ -34,11 +34,13 @@ def folder(tmp_path):
 
 def evaluated(dataset) -> tuple[list[int], np.ndarray]:
     """The tokens of weight 1 that evaluation sees, in order, and the sum of counts."""
-    tokens, counts = [], np.zeros(2)
+    tokens, counts, end = [], np.zeros(2), dataset.spec.start_token
     for batch in evaluation_batches(dataset.evaluation, batch_size=5):
         real = batch['mask'] == 1
         tokens += batch['x'][real][batch['weight'][real] == 1].tolist()
         counts += batch['counts'][real].sum(0)
+    last = batch['x'][real][-1]
+    assert (last[np.flatnonzero(batch['weight'][real][-1])[-1] :] == end).all()  # the padding
     return tokens, counts
 
 

@@ -44,6 +44,12 @@ def test_a_lone_text_may_have_any_name(tmp_path, write_tfds):
     assert texts_of(corpus.evaluation) == ['held out']
 
 
+def test_of_several_texts_the_one_of_that_name_is_taken(tmp_path, write_tfds):
+    splits = {'train': encoded(TEXTS, summary=b'short', title=b'name')}
+    write_tfds(tmp_path, 'billsum', '3.0.0', splits, 'array_record')
+    assert texts_of(tfds_text.corpus('billsum', str(tmp_path), prepare=False).train) == TEXTS
+
+
 def test_a_set_of_one_split_has_no_evaluation_of_its_own(tmp_path, write_tfds):
     write_tfds(tmp_path, 'lm1b', '1.1.0', {'train': encoded(TEXTS)}, 'array_record')
     corpus = tfds_text.corpus('lm1b', str(tmp_path), prepare=False)
