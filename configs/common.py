@@ -173,13 +173,13 @@ def use_text(config: ml_collections.ConfigDict, source: str, context: int, token
     config.data.held_out = 0.1
 
 
-def use_music(config: ml_collections.ConfigDict, length: int, transpose: int) -> None:
-    """Music of one's own as data, in windows of `length` tokens."""
+def use_music(config: ml_collections.ConfigDict, context: int, transpose: int) -> None:
+    """Music of one's own as data, in windows of `context` tokens."""
     config.data.modality = 'music'
     config.data.source = 'folder'
     config.data.encoding = 'voices'  # or 'events'
-    config.data.length = length
-    config.data.stride = placeholder(int)  # tokens between windows of evaluation; None: length
+    config.data.context = context
+    config.data.evaluation_stride = placeholder(int)  # tokens between windows; None: their length
     config.data.transpose = transpose  # semitones, up and down
     config.data.evaluation_split = 'test'
 

@@ -17,7 +17,7 @@ def get_config(arg: str = ''):
     """The run; 'smoke' is its tiny version."""
     config = common.get_base()
 
-    common.use_music(config, length=256, transpose=3)
+    common.use_music(config, context=256, transpose=3)
     config.data.batch_size = 16
 
     config.networks.model = common.transformer(
@@ -39,5 +39,5 @@ def get_config(arg: str = ''):
 
     if arg == 'smoke':
         common.shrink_transformer(config)
-        config.data.length = 16
+        config.data.context = 16
     return common.finish(config, arg)

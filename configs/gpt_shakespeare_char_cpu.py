@@ -5,9 +5,10 @@
 
 nanoGPT's recipe for a CPU (Karpathy 2022), in its architecture and budget: 4 layers, 4 heads, 128
 wide, 2,000 steps of 12 windows of 64 characters. nanoGPT states a loss of 1.88 nats per character
-on the last tenth of the text. What differs: the loss here is over that whole tenth, each character
-once, in windows of 64, where nanoGPT draws some windows; gelu is in its tanh form; and the
-vocabulary holds the end of a document besides the 65 characters. LOG.md has the figures.
+on the last tenth of the text. What differs: the learning rate, 3e-3 where nanoGPT has 1e-3; the loss
+here is over that whole tenth, each character once, in windows of 64, where nanoGPT draws some; gelu
+is in its tanh form; and the vocabulary holds the end of a document besides the 65 characters.
+LOG.md has the figures, with nanoGPT's own rate too.
 """
 
 from configs import common
@@ -22,7 +23,7 @@ def get_config(arg: str = ''):
 
     config.networks.model = common.transformer(width=128, num_layers=4, num_heads=4, bias=False)
     config.method = common.autoregressive()
-    config.optim.model = common.gpt_optimizer(peak=1e-3, num_steps=2000, warmup_steps=100)
+    config.optim.model = common.gpt_optimizer(peak=3e-3, num_steps=2000, warmup_steps=100)
     config.ema.decay = 0.0
 
     config.train.num_steps = 2000

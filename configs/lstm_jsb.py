@@ -12,7 +12,7 @@ def get_config(arg: str = ''):
     """The run; 'smoke' is its tiny version."""
     config = common.get_base()
 
-    common.use_music(config, length=256, transpose=3)
+    common.use_music(config, context=256, transpose=3)
     config.data.batch_size = 16
 
     config.networks.model = common.section(name='lstm.LSTM', width=256, num_layers=2, dropout=0.2)
@@ -32,5 +32,5 @@ def get_config(arg: str = ''):
 
     if arg == 'smoke':
         config.networks.model.width = 16
-        config.data.length = 16
+        config.data.context = 16
     return common.finish(config, arg)

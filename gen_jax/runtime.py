@@ -65,6 +65,14 @@ def start() -> None:
     sys.unraisablehook = _report_unraisable
 
 
+def cache_folder() -> Path:
+    """Where what can be computed again is kept: GEN_JAX_CACHE, or `gen_jax` in XDG_CACHE_HOME or
+    ~/.cache. It need not exist, nor be writable."""
+    if os.environ.get('GEN_JAX_CACHE'):
+        return Path(os.environ['GEN_JAX_CACHE']).expanduser()
+    return Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'gen_jax'
+
+
 def _report_unraisable(unraisable) -> None:
     """Python's report of an error that nobody can catch, unless it is a read that was given up."""
     if str(unraisable.exc_value) != 'Event loop is closed':
@@ -84,8 +92,7 @@ def _keep_freed_memory() -> bool:
 def _keep_compiled_programs() -> None:
     """Points JAX's persistent compile cache at the user's cache folder, if it can be written."""
     if jax.config.jax_compilation_cache_dir is None:
-        caches = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-        folder = caches / 'gen_jax' / 'compile'
+        folder = cache_folder() / 'compile'
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:

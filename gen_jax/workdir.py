@@ -29,7 +29,10 @@ from gen_jax.writers import write_atomically, write_json
 # What may differ when a run goes on: how long and how often, where the data lies, on what devices,
 # in which precision, whether activations are kept (`networks.*.remat`), and how often averages are,
 # though not whether. Everything else makes it another run.
-_MAY_DIFFER = ('train', 'evaluate', 'sample', 'parallel', 'precision', 'data.data_dir')
+_MAY_DIFFER = (
+    *('train', 'evaluate', 'sample', 'parallel', 'precision'),
+    *('data.data_dir', 'data.evaluation_stride'),
+)
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'gen_jax')
 
 

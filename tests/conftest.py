@@ -23,10 +23,10 @@ import pytest  # noqa: E402
 @pytest.fixture(scope='session', autouse=True)
 def compile_cache(tmp_path_factory) -> None:
     """One folder of compiled programs for the session: what one test compiled the next one has;
-    and one of features, so that the user's own is left alone."""
+    and one of all else that is kept, so that the user's own is left alone."""
     import jax
 
-    os.environ['GEN_JAX_CACHE'] = str(tmp_path_factory.mktemp('features'))
+    os.environ['GEN_JAX_CACHE'] = str(tmp_path_factory.mktemp('cache'))
 
     folder = str(tmp_path_factory.mktemp('compile'))
     os.environ['JAX_COMPILATION_CACHE_DIR'] = folder

@@ -15,13 +15,14 @@ from gen_jax import runtime
 ROOT = Path(__file__).parent.parent
 
 
+CACHES = ('GEN_JAX_CACHE', 'XDG_CACHE_HOME', 'JAX_COMPILATION_CACHE_DIR')
+
+
 def run(program: str, folder: Path = Path(), **environment: str) -> tuple[str, str]:
     """What a fresh Python prints and reports; the environment has no cache settings but those
     given."""
     clean = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ('XDG_CACHE_HOME', 'JAX_COMPILATION_CACHE_DIR', 'XLA_FLAGS')
+        name: value for name, value in os.environ.items() if name not in (*CACHES, 'XLA_FLAGS')
     }
     done = subprocess.run(
         [sys.executable, '-c', program],
@@ -64,6 +65,12 @@ def test_an_unusable_cache_folder_is_no_obstacle(tmp_path):
     (tmp_path / 'file').touch()
     answer, folder = run(COMPILE, XDG_CACHE_HOME=str(tmp_path / 'file'))[0].split()
     assert float(answer) == 42 and folder == 'None'
+
+
+def test_one_variable_moves_all_that_is_kept(tmp_path):
+    both = {'GEN_JAX_CACHE': str(tmp_path / 'ours'), 'XDG_CACHE_HOME': str(tmp_path / 'all')}
+    _, folder = run(COMPILE, **both)[0].split()
+    assert folder == str(tmp_path / 'ours' / 'compile')
 
 
 # A step whose work space is one block of 64 MiB: glibc would hand it back to the kernel each time.

@@ -51,8 +51,8 @@ class Dataset(NamedTuple):
     `log_density(x)`, where it is known, is the exact log p of examples x `[N, ...]`, in nats `[N]`.
 
     A modality (`images.py`, ...) is a module with this `load`; `describe` of the same arguments,
-    which reads no data and returns a `spec`, whether the data is `present`, and `lines` for
-    people; `decode(x, spec)`, from samples of a model to native arrays; `SUFFIXES`, of the kinds of
+    which returns a `Description` and reads no more of the data than the spec takes; `decode(x,
+    spec)`, from samples of a model to native arrays; `SUFFIXES`, of the kinds of
     file to look at or listen to, the first being the usual one; and `write(native, stem, suffix)`,
     which makes one such file, whole or not at all, and returns its path. Where a part of an example
     can be given it has `PARTS`, `known(part, spec)`, which numbers of an example belong to one, and
@@ -64,6 +64,17 @@ class Dataset(NamedTuple):
     spec: DataSpec
     fingerprint: str
     log_density: Callable[[np.ndarray], np.ndarray] | None = None
+
+
+class Description(NamedTuple):
+    """What `describe` of a modality says of a source.
+
+    `present` says whether training could start without a download; `lines` are for people.
+    """
+
+    spec: DataSpec
+    present: bool
+    lines: tuple[str, ...]
 
 
 def training_batches(

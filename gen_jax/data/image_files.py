@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gen_jax.data.dataset import Description
 from gen_jax.data.folder import check_readable, divide, search
 from gen_jax.data.pixels import (
-    Description,
     Images,
     ImageSet,
     assemble,

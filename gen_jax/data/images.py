@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from gen_jax.data import image_files, pixels, synthetic, tfds_images
-from gen_jax.data.dataset import Arrays, Dataset, Split
-from gen_jax.data.pixels import Description, Images, ImageSet
+from gen_jax.data.dataset import Arrays, Dataset, Description, Split
+from gen_jax.data.pixels import Images, ImageSet
 from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
 

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from gen_jax.data import events, folder, midi_files, progressions, synthesis, voices, windows
-from gen_jax.data.dataset import Dataset
+from gen_jax.data.dataset import Dataset, Description
 from gen_jax.data.encoding import Encoding, Unsuitable, transposition
 from gen_jax.data.notes import one_after_another
-from gen_jax.data.pixels import Description, digest, read_all
+from gen_jax.data.pixels import digest, read_all
 from gen_jax.errors import InputError
 from gen_jax.files import replacing
 from gen_jax.types import DataSpec
@@ -46,8 +46,8 @@ def load(
     name: str | None = None,
     data_dir: str | None = None,
     encoding: str = 'voices',
-    length: int = 256,
-    stride: int | None = None,
+    context: int = 256,
+    evaluation_stride: int | None = None,
     transpose: int = 0,
     evaluation_split: str = 'test',
 ) -> Dataset:
@@ -58,8 +58,8 @@ def load(
       name: None; music has no sets by name.
       data_dir: for `folder`, the folder or the .npz file.
       encoding: one of `ENCODINGS`.
-      length: of a window in tokens; of voices four make a frame, and it must be a multiple.
-      stride: by how many tokens windows of the evaluation advance; None for `length`. The smaller,
+      context: tokens of a window; of voices four make a frame, and it must be a multiple.
+      evaluation_stride: tokens by which windows of evaluation advance; None: `context`. The fewer,
         the more of a piece is known where it is predicted, and the longer evaluation takes.
       transpose: training windows are moved by up to so many semitones, drawn anew each time.
       evaluation_split: 'test' or 'valid'; a folder of MIDI files has 'test' alone.
@@ -70,16 +70,16 @@ def load(
     _check(source, name, data_dir, encoding, transpose, evaluation_split)
     encoder = ENCODINGS[encoding]()
     frame = len(encoder.start)
-    windows.check(length, stride, frame)
+    windows.check(context, evaluation_stride, frame)
     train, evaluation = (
         windows.join(pieces, encoder.start)
         for pieces in _read(source, data_dir, evaluation_split, encoder)
     )
     change = transposition(encoder, transpose) if transpose else None
-    spec = encoder.spec._replace(shape=(length,))
+    spec = encoder.spec._replace(shape=(context,))
     return Dataset(
-        windows.training(train, length, encoder.per_token, frame=frame, change=change),
-        windows.evaluation(evaluation, length, stride, encoder.per_token, frame=frame),
+        windows.training(train, context, encoder.per_token, frame=frame, change=change),
+        windows.evaluation(evaluation, context, evaluation_stride, encoder.per_token, frame=frame),
         spec,
         digest(f'{encoder.spec}', train, evaluation),
     )
@@ -91,8 +91,8 @@ def describe(
     name: str | None = None,
     data_dir: str | None = None,
     encoding: str = 'voices',
-    length: int = 256,
-    stride: int | None = None,
+    context: int = 256,
+    evaluation_stride: int | None = None,
     transpose: int = 0,
     evaluation_split: str = 'test',
 ) -> Description:
@@ -103,7 +103,7 @@ def describe(
     """
     _check(source, name, data_dir, encoding, transpose, evaluation_split)
     encoder = ENCODINGS[encoding]()
-    windows.check(length, stride, len(encoder.start))
+    windows.check(context, evaluation_stride, len(encoder.start))
     if source == 'synthetic':
         where = 'made-up pieces in four voices, made in memory'
         counts = _NUM_SYNTHETIC['train'], _NUM_SYNTHETIC[evaluation_split]
@@ -116,11 +116,11 @@ def describe(
     lines = [
         where,
         f'{counts[0]:,} training and {counts[1]:,} evaluation pieces',
-        f'{encoding}: {encoder.spec.vocab_size} tokens, windows of {length}',
+        f'{encoding}: {encoder.spec.vocab_size} tokens, windows of {context}',
     ]
     if transpose:
         lines.append(f'training windows are transposed by up to {transpose} semitones')
-    return Description(encoder.spec._replace(shape=(length,)), True, tuple(lines))
+    return Description(encoder.spec._replace(shape=(context,)), True, tuple(lines))
 
 
 def decode(x: np.ndarray, spec: DataSpec) -> np.ndarray:

@@ -49,17 +49,6 @@ class ImageSet(NamedTuple):
     fingerprint: str
 
 
-class Description(NamedTuple):
-    """What a source would read, known without reading pixels.
-
-    `present` says whether training could start without a download; `lines` are for people.
-    """
-
-    spec: DataSpec
-    present: bool
-    lines: tuple[str, ...]
-
-
 def in_memory(image: np.ndarray, label: np.ndarray | None) -> Images:
     """A split whose examples all lie in memory: image uint8 [N, H, W, C], label int32 [N]."""
     arrays = {'image': image} if label is None else {'image': image, 'label': label}

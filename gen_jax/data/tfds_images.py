@@ -1,19 +1,13 @@
-"""Image sets of TensorFlow Datasets, read without TensorFlow.
+"""Image sets of TensorFlow Datasets, read without TensorFlow (`tfds_sets.py`)."""
 
-TFDS stores a prepared set as array_record files, which any program can read at random. Preparing
-them (once, after the download) does need TensorFlow: that runs in a process of its own, `prepare`,
-so that TensorFlow is never loaded beside JAX.
-"""
-
-import difflib
 import io
-import subprocess
-import sys
 from typing import NamedTuple
 
 import numpy as np
 
-from gen_jax.data.pixels import Description, Images, ImageSet, assemble, fit_image, fits_in_memory
+from gen_jax.data import tfds_sets
+from gen_jax.data.dataset import Description
+from gen_jax.data.pixels import Images, ImageSet, assemble, fit_image, fits_in_memory
 from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
 
@@ -41,10 +35,7 @@ def load(
     """
     builder = _builder(name, data_dir)
     spec = _spec(builder, image_size, channels)
-    if not builder.is_prepared():
-        _prepare(name, builder)
-        builder = _builder(name, data_dir)
-    _check_format(builder)
+    builder = tfds_sets.ready(name, builder)
     train_name, evaluation_name = _split_names(builder)
     train = _lazy(builder, train_name, spec, image_size)
     evaluation = _lazy(builder, evaluation_name, spec, image_size)
@@ -69,7 +60,7 @@ def describe(
         return Description(
             spec, False, (*lines, 'absent: training would download and prepare it there')
         )
-    _check_format(builder)
+    tfds_sets.check_format(builder)
     train, evaluation = (builder.info.splits[split].num_examples for split in _split_names(builder))
     num_bytes = (train + evaluation) * int(np.prod(spec.shape))
     place = 'held in memory' if fits_in_memory(num_bytes) else 'decoded batch by batch'
@@ -87,32 +78,15 @@ def spec_of(
 
 
 def _builder(name: str | None, data_dir: str | None):
-    """The TFDS builder of a set, or an InputError with the nearest names."""
-    import tensorflow_datasets as tfds
-
-    if not name:
-        raise InputError("data.name: name a TFDS set when data.source is 'tfds', such as 'cifar10'")
-    try:
-        return tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError:
-        known = tfds.list_builders(with_community_datasets=False)
-        close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
-        hint = f'did you mean {", ".join(close)}?' if close else f'TFDS knows {len(known)} others'
-        raise InputError(f'data.name: TFDS has no set {name!r}; {hint}') from None
-    except (ValueError, AssertionError, RuntimeError) as error:  # No such config or version.
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f'data.name: {name!r} is not a set that TFDS can build: {reason}'
-        ) from None
+    return tfds_sets.find(name, data_dir, 'cifar10')
 
 
 def _fields(builder) -> _Fields:
     import tensorflow_datasets as tfds
 
+    pictures = tfds_sets.features_of(builder, tfds.features.Image)
+    classes = tfds_sets.features_of(builder, tfds.features.ClassLabel)
     features = builder.info.features
-    kinds = features.items() if hasattr(features, 'items') else ()
-    pictures = [key for key, kind in kinds if isinstance(kind, tfds.features.Image)]
-    classes = [key for key, kind in kinds if isinstance(kind, tfds.features.ClassLabel)]
     pictures = [key for key in pictures if features[key].np_dtype == np.uint8]
     if not pictures:
         raise InputError(f'data.name: the TFDS set {builder.name!r} has no 8-bit images')
@@ -137,25 +111,9 @@ def _spec(builder, image_size: int | None, channels: int | None) -> DataSpec:
     return DataSpec((height, width, channels), levels=256, num_classes=classes)
 
 
-def _check_format(builder) -> None:
-    formats = [builder.info.file_format, *builder.info.alternative_file_formats]
-    if not any(kind.value in ('array_record', 'parquet') for kind in formats):
-        raise InputError(
-            f'data.data_dir: {builder.data_path} holds the set as {formats[0].value}, which only '
-            'TensorFlow reads; give another folder, and it will be prepared there as array_record'
-        )
-
-
 def _split_names(builder) -> tuple[str, str]:
-    splits = builder.info.splits
-    if 'train' not in splits:
-        raise InputError(
-            f'data.name: {builder.name!r} has no split train, only {", ".join(splits)}'
-        )
-    for name in ('test', 'validation'):
-        if name in splits:
-            return 'train', name
-    return 'train[:95%]', 'train[95%:]'
+    given = tfds_sets.evaluation_split(builder)
+    return ('train', given) if given else ('train[:95%]', 'train[95%:]')
 
 
 def _lazy(builder, split: str, spec: DataSpec, image_size: int | None) -> Images:
@@ -177,17 +135,3 @@ def _lazy(builder, split: str, spec: DataSpec, image_size: int | None) -> Images
         return arrays
 
     return Images(len(source), fetch, threads=8)
-
-
-def _prepare(name: str, builder) -> None:
-    """Downloads and prepares a set in a process of its own, whose progress goes to the terminal."""
-    root = builder.data_dir_root
-    command = [sys.executable, '-m', 'gen_jax.data.prepare', f'--name={name}', f'--data_dir={root}']
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if result.returncode == 0 or _builder(name, str(root)).is_prepared():  # By another process.
-        return
-    reason = (result.stdout.strip().splitlines() or ['it ended without giving a reason'])[-1]
-    raise InputError(
-        f'data.name: {name!r} is not in {root} and cannot be prepared there: {reason}; or copy its '
-        f'folder of array_record files to {builder.data_path}, or set data.data_dir to where it is'
-    )

@@ -47,10 +47,12 @@ def check(length: int, stride: int | None, frame: int = 1) -> None:
     """Raises InputError unless windows of `length` tokens can advance by `stride`, in frames."""
     if length < 1 or length % frame:
         wanted = '1 or more' if frame == 1 else f'a positive multiple of {frame}, whole frames'
-        raise InputError(f'data.length: {length} tokens; use {wanted}')
+        raise InputError(f'data.context: {length} tokens; use {wanted}')
     if stride is not None and (not 0 < stride <= length or stride % frame):
         wanted = f'{frame} to {length}' + ('' if frame == 1 else f', in steps of {frame}')
-        raise InputError(f'data.stride: {stride} tokens; use {wanted}, or None for {length}')
+        raise InputError(
+            f'data.evaluation_stride: {stride} tokens; use {wanted}, or None for {length}'
+        )
 
 
 def training(

@@ -1,8 +1,7 @@
 """Real examples and their features, which samples are compared with; computed once, then kept.
 
-Features of a split are kept in a folder of the user's (`GEN_JAX_CACHE`, or `gen_jax` in
-XDG_CACHE_HOME or ~/.cache), in files named for the data's fingerprint and the extractor: whatever
-would change them changes the name.
+Features of a split are kept in `runtime.cache_folder()`, in files named for the data's fingerprint
+and the extractor: whatever would change them changes the name.
 """
 
 import hashlib
@@ -16,6 +15,7 @@ import numpy as np
 from gen_jax import hosts
 from gen_jax.data.dataset import Dataset, Split
 from gen_jax.features.extractor import Embedded, Extractor, joined
+from gen_jax.runtime import cache_folder
 from gen_jax.types import DataSpec
 
 _KEPT = 5000  # examples in one file: what is lost when the computation is cut short
@@ -65,13 +65,6 @@ def read(
         batch = split.transform(split.fetch(some), np.zeros(len(some), np.uint64))
         parts.append(decode(batch['x'], spec))
     return np.concatenate(parts)
-
-
-def cache_folder() -> Path:
-    """Where features are kept."""
-    if 'GEN_JAX_CACHE' in os.environ:
-        return Path(os.environ['GEN_JAX_CACHE']).expanduser()
-    return Path(os.environ.get('XDG_CACHE_HOME', '~/.cache')).expanduser() / 'gen_jax'
 
 
 def _load(path: Path, examples: np.ndarray) -> Embedded | None:

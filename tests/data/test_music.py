@@ -47,8 +47,8 @@ def pieces_in(split) -> set[bytes]:
 @pytest.mark.parametrize('encoding', ENCODINGS)
 def test_synthetic_music_has_the_spec_of_real_music(tmp_path, encoding):
     write_folder(tmp_path, num=4)
-    made = music.load(source='synthetic', encoding=encoding, length=32)
-    read = music.load(source='folder', data_dir=str(tmp_path), encoding=encoding, length=32)
+    made = music.load(source='synthetic', encoding=encoding, context=32)
+    read = music.load(source='folder', data_dir=str(tmp_path), encoding=encoding, context=32)
     assert made.spec == read.spec and made.spec.shape == (32,) and made.spec.dtype == 'int32'
     assert made.fingerprint != read.fingerprint
     assert made.fingerprint == music.load(source='synthetic', encoding=encoding).fingerprint
@@ -68,7 +68,7 @@ def test_synthetic_music_has_the_spec_of_real_music(tmp_path, encoding):
 @pytest.mark.parametrize('encoding', ENCODINGS)
 def test_describe_agrees_with_load(tmp_path, monkeypatch, source, encoding):
     write_folder(tmp_path)
-    arguments = {'source': source, 'encoding': encoding, 'length': 16, 'transpose': 3}
+    arguments = {'source': source, 'encoding': encoding, 'context': 16, 'transpose': 3}
     if source == 'folder':
         arguments['data_dir'] = str(tmp_path)
     loaded = music.load(**arguments)
@@ -81,7 +81,7 @@ def test_describe_agrees_with_load(tmp_path, monkeypatch, source, encoding):
 
 
 def test_frames_stay_together_in_training_and_are_counted():
-    dataset = music.load(source='synthetic', length=24, transpose=4)
+    dataset = music.load(source='synthetic', context=24, transpose=4)
     stream = training_batches(dataset.train, batch_size=64, seed=1)
     for batch in (next(stream) for _ in range(10)):
         frames = batch['x'].reshape(64, 6, 4)
@@ -93,7 +93,7 @@ def test_frames_stay_together_in_training_and_are_counted():
 
 
 def test_training_is_transposed_and_evaluation_is_not():
-    plain, moved = (music.load(source='synthetic', length=24, transpose=t) for t in (0, 5))
+    plain, moved = (music.load(source='synthetic', context=24, transpose=t) for t in (0, 5))
     assert plain.fingerprint == moved.fingerprint
     numbers = np.arange(plain.train.num_examples)
     rows = {'plain': plain.train, 'moved': moved.train}
@@ -117,7 +117,7 @@ def test_training_is_transposed_and_evaluation_is_not():
 
 def test_a_folder_is_divided_and_every_piece_is_in_one_part(tmp_path):
     pieces = {voices.to_tokens(piece).tobytes() for piece in write_folder(tmp_path)}
-    dataset = music.load(data_dir=str(tmp_path), length=32, stride=8)
+    dataset = music.load(data_dir=str(tmp_path), context=32, evaluation_stride=8)
     held_out = pieces_in(dataset.evaluation)
     assert held_out < pieces and 1 <= len(held_out) <= 8
     numbers = np.arange(dataset.train.num_examples)
@@ -190,8 +190,11 @@ def test_nothing_sampled_is_written_too(tmp_path):
         ({'data_dir': 'x'}, r"data\.data_dir: x; nothing is read .* 'synthetic'"),
         ({'name': 'chorales'}, r"data\.name: 'chorales'; music has no sets by name"),
         ({'encoding': 'abc'}, r"data\.encoding: 'abc'; use one of voices, events"),
-        ({'length': 30}, r'data\.length: 30 tokens; use a positive multiple of 4'),
-        ({'length': 32, 'stride': 33}, r'data\.stride: 33 tokens; use 4 to 32'),
+        ({'context': 30}, r'data\.context: 30 tokens; use a positive multiple of 4'),
+        (
+            {'context': 32, 'evaluation_stride': 33},
+            r'data\.evaluation_stride: 33 tokens; use 4 to 32',
+        ),
         ({'transpose': -1}, r'data\.transpose: -1 semitones'),
         ({'evaluation_split': 'train'}, r"data\.evaluation_split: 'train'; use 'test' or 'valid'"),
         (
@@ -210,7 +213,7 @@ def test_bad_arguments_name_the_field(call, arguments, message):
 @pytest.mark.parametrize(('split', 'num_frames'), [('test', 18_900), ('valid', 18_408)])
 def test_the_chorales(split, num_frames):
     arguments = {'data_dir': f'{REAL}/music/jsb_chorales_16th.npz', 'evaluation_split': split}
-    dataset = music.load(**arguments, length=256, stride=128)
+    dataset = music.load(**arguments, context=256, evaluation_stride=128)
     counted, ends = 0.0, 0
     for batch in evaluation_batches(dataset.evaluation, batch_size=64):
         rows = batch['mask'] == 1

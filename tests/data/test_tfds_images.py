@@ -1,10 +1,6 @@
-"""TFDS sets: read from disk without TensorFlow, absent ones reported, real ones where present.
-
-The small sets here are written as TFDS writes them: array_record shards and two JSON files.
-"""
+"""TFDS sets: read from disk without TensorFlow, absent ones reported, real ones where present."""
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -23,36 +19,23 @@ from gen_jax.types import DataSpec
 REAL = os.environ.get('GEN_JAX_DATA')
 
 
-def write_set(root: Path, name: str, version: str, splits: dict[str, list], file_format: str):
-    """Writes a set of (image array, label) pairs under root, as TFDS would."""
-    import tensorflow_datasets as tfds
-    from array_record.python.array_record_module import ArrayRecordWriter
-    from tensorflow_datasets.proto import tf_example_pb2
+@pytest.fixture
+def write_set(write_tfds):
+    """The same for (image array, label) pairs."""
 
-    folder = root / name / version
-    folder.mkdir(parents=True)
-    for split, examples in splits.items():
-        shard = folder / f'{name}-{split}.{file_format}-00000-of-00001'
-        writer = ArrayRecordWriter(str(shard), 'group_size:1')
-        for image, label in examples:
-            example, png = tf_example_pb2.Example(), io.BytesIO()
-            Image.fromarray(image.squeeze()).save(png, 'PNG')
-            example.features.feature['image'].bytes_list.value.append(png.getvalue())
-            example.features.feature['label'].int64_list.value.append(label)
-            writer.write(example.SerializeToString())
-        writer.close()
-    tfds.builder(name, data_dir=root / 'elsewhere').info.features.save_config(folder)
-    template = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
-    info = {
-        'name': name,
-        'version': version,
-        'fileFormat': file_format,
-        'splits': [
-            {'name': split, 'shardLengths': [str(len(e))], 'filepathTemplate': template}
-            for split, e in splits.items()
-        ],
-    }
-    (folder / 'dataset_info.json').write_text(json.dumps(info))
+    def png(image: np.ndarray) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(image.squeeze()).save(file, 'PNG')
+        return file.getvalue()
+
+    def write(root: Path, name: str, version: str, splits: dict[str, list], file_format: str):
+        encoded = {
+            split: [{'image': png(image), 'label': label} for image, label in pairs]
+            for split, pairs in splits.items()
+        }
+        write_tfds(root, name, version, encoded, file_format)
+
+    return write
 
 
 def examples(count: int, shape: tuple[int, ...], seed: int = 0) -> list:
@@ -61,7 +44,7 @@ def examples(count: int, shape: tuple[int, ...], seed: int = 0) -> list:
 
 
 @pytest.fixture
-def small(tmp_path):
+def small(tmp_path, write_set):
     """A folder with an MNIST of 60 + 20 images."""
     splits = {'train': examples(60, (28, 28, 1)), 'test': examples(20, (28, 28, 1), 1)}
     write_set(tmp_path, 'mnist', '3.0.1', splits, 'array_record')
@@ -98,7 +81,7 @@ def test_images_can_be_resized_and_colored(small):
     assert next(training_batches(dataset.train, batch_size=4, seed=0))['x'].shape == (4, 16, 16, 3)
 
 
-def test_images_of_different_sizes_need_a_size(tmp_path):
+def test_images_of_different_sizes_need_a_size(tmp_path, write_set):
     splits = {
         'train': examples(12, (40, 30, 3)) + examples(12, (20, 50, 3)),
         'validation': examples(8, (33, 33, 3)),
@@ -113,7 +96,7 @@ def test_images_of_different_sizes_need_a_size(tmp_path):
     assert (dataset.train.num_examples, dataset.evaluation.num_examples) == (24, 8)
 
 
-def test_a_set_of_one_split_gives_its_last_twentieth_to_evaluation(tmp_path):
+def test_a_set_of_one_split_gives_its_last_twentieth_to_evaluation(tmp_path, write_set):
     write_set(tmp_path, 'mnist', '3.0.1', {'train': examples(40, (28, 28, 1))}, 'array_record')
     arguments = {'source': 'tfds', 'name': 'mnist', 'data_dir': str(tmp_path)}
     dataset = images.load(**arguments)
@@ -143,7 +126,7 @@ def test_an_unknown_set_gets_the_nearest_names(tmp_path):
         images.load(source='tfds', name='ag_news_subset', data_dir=str(tmp_path))
 
 
-def test_records_of_tensorflow_are_refused_with_the_way_out(tmp_path):
+def test_records_of_tensorflow_are_refused_with_the_way_out(tmp_path, write_set):
     write_set(tmp_path, 'mnist', '3.0.1', {'train': examples(2, (28, 28, 1))}, 'tfrecord')
     with pytest.raises(InputError, match=r'data\.data_dir.*tfrecord'):
         images.load(source='tfds', name='mnist', data_dir=str(tmp_path))

@@ -135,11 +135,11 @@ def test_a_corpus_shorter_than_a_window_goes_round():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ((0, None), r'data\.length: 0 tokens; use 1 or more'),
-        ((6, None, 4), r'data\.length: 6 tokens; use a positive multiple of 4'),
-        ((8, 9), r'data\.stride: 9 tokens; use 1 to 8, or None for 8'),
-        ((8, 0), r'data\.stride: 0'),
-        ((8, 2, 4), r'data\.stride: 2 tokens; use 4 to 8, in steps of 4'),
+        ((0, None), r'data\.context: 0 tokens; use 1 or more'),
+        ((6, None, 4), r'data\.context: 6 tokens; use a positive multiple of 4'),
+        ((8, 9), r'data\.evaluation_stride: 9 tokens; use 1 to 8, or None for 8'),
+        ((8, 0), r'data\.evaluation_stride: 0'),
+        ((8, 2, 4), r'data\.evaluation_stride: 2 tokens; use 4 to 8, in steps of 4'),
     ],
 )
 def test_lengths_that_do_not_fit_name_the_field(arguments, message):
