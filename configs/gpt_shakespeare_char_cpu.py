@@ -5,8 +5,8 @@
 
 nanoGPT's recipe for a CPU (Karpathy 2022), in its architecture and budget: 4 layers, 4 heads, 128
 wide, 2,000 steps of 12 windows of 64 characters. nanoGPT states a loss of 1.88 nats per character
-on the last tenth of the text. What differs: the learning rate, 3e-3 where nanoGPT has 1e-3; the loss
-here is over that whole tenth, each character once, in windows of 64, where nanoGPT draws some; gelu
+on the last tenth of the text. What differs: the learning rate, 3e-3 where nanoGPT has 1e-3; the
+loss is over that whole tenth, each character once, in windows of 64, where nanoGPT draws some; gelu
 is in its tanh form; and the vocabulary holds the end of a document besides the 65 characters.
 LOG.md has the figures, with nanoGPT's own rate too.
 """
