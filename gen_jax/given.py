@@ -8,19 +8,23 @@ import numpy as np
 
 from gen_jax.data.dataset import evaluation_batches
 from gen_jax.errors import InputError
-from gen_jax.run import Run, load_data, modality
+from gen_jax.run import Run, labels_for, load_data, modality
 
 HELD_OUT = 'held_out'
 
 
 class Given(NamedTuple):
-    """Examples `[N, ...]`, and which parts of them are known, bool of the same shape."""
+    """Examples `[N, ...]`, which parts of them are known, bool of the same shape, and their classes
+    int32 `[N]`, where a model is told classes."""
 
     x: np.ndarray
     known: np.ndarray
+    label: np.ndarray | None
 
 
-def given_of(config, run: Run, source: str, keep: str | None, num: int) -> Given:
+def given_of(
+    config, run: Run, source: str, keep: str | None, num: int, label: int | None = None
+) -> Given:
     """`num` examples, and what is kept of them.
 
     Args:
@@ -29,6 +33,7 @@ def given_of(config, run: Run, source: str, keep: str | None, num: int) -> Given
       source: a file of the data's kind, or 'held_out' for the first examples of the evaluation
         split; fewer than `num` are taken in turn.
       keep: which part is kept, one of the `PARTS` of the data's modality.
+      label: the class of all; None for those of the evaluation split.
 
     Raises:
       InputError: a method that cannot complete examples, data without parts, a part that it has
@@ -44,9 +49,17 @@ def given_of(config, run: Run, source: str, keep: str | None, num: int) -> Given
         raise InputError(f'--keep: {keep!r}; say what is kept, one of {", ".join(data.PARTS)}')
     if source == HELD_OUT:
         batches = evaluation_batches(load_data(config).evaluation, batch_size=num, num_batches=1)
-        x = next(batches)['x']
+        batch = next(batches)
         batches.close()
     else:
-        x = data.read(Path(source).expanduser(), run.spec)
-    x = x[np.arange(num) % len(x)]
-    return Given(x, np.broadcast_to(data.known(keep, run.spec), x.shape))
+        batch = {'x': data.read(Path(source).expanduser(), run.spec)}
+    these = np.arange(num) % len(batch['x'])
+    x = batch['x'][these]
+    labels = None
+    if run.method.num_classes is not None and label is None:
+        if 'label' not in batch:
+            raise InputError('--label: say of which class the file is')
+        labels = batch['label'][these]
+    elif label is not None:
+        labels = labels_for(run, num, label)
+    return Given(x, np.broadcast_to(data.known(keep, run.spec), x.shape), labels)

@@ -161,6 +161,24 @@ def load_data(config) -> Dataset:
     return hosts.together(load, 'data')  # the first process prepares what the others find
 
 
+def labels_for(run: Run, num: int, label: int | None = None) -> np.ndarray | None:
+    """The labels of `num` samples: all `label`, or the classes in turn; None without classes.
+
+    Raises:
+      InputError: a label that the model does not have.
+    """
+    classes = run.method.num_classes
+    if classes is None:
+        if label is not None:
+            raise InputError('--label: this model was trained without labels')
+        return None
+    if label is None:
+        return np.arange(num, dtype=np.int32) % classes
+    if not 0 <= label < classes:
+        raise InputError(f'--label: {label} must be from 0 to {classes - 1}')
+    return np.full(num, label, np.int32)
+
+
 def batches_after(step: int, dataset: Dataset, config) -> Iterator[Arrays]:
     """This process's rows of the batches of steps `step` + 1, `step` + 2, ...; close it."""
     return training_batches(

@@ -3,7 +3,7 @@
 import functools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -15,8 +15,8 @@ from gen_jax import workdir as workdirs
 from gen_jax.completion import make_completer, prompts_of, show
 from gen_jax.errors import InputError, in_section
 from gen_jax.files import replacing
-from gen_jax.given import Given, given_of
-from gen_jax.run import Run, assemble, modality
+from gen_jax.given import given_of
+from gen_jax.run import Run, assemble, labels_for, modality
 from gen_jax.state import TrainState, sampling_params
 from gen_jax.trained import trained
 from gen_jax.types import Key
@@ -85,8 +85,10 @@ def sample(
         texts = prompts_of(config, run, prompt, prompt_file)
         draw = make_completer(run, texts * num, max_tokens, options)
     else:
-        labels = labels_for(run, num, label)
-        parts = None if given is None else given_of(config, run, given, keep, num)
+        if given is None:
+            labels = labels_for(run, num, label)
+        else:
+            *parts, labels = given_of(config, run, given, keep, num, label)
         draw = make_sampler(run, min(config.sample.batch_size, num), options)
     made = trained(run, config, workdir, checkpoint, ema_length)
     if hosts.is_first():
@@ -119,7 +121,7 @@ def _check_flags(num, label, max_tokens, given, keep, has_prompt: bool) -> None:
 
 def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.ndarray]:
     """A function `(state, key, num, labels, given) -> x`, `[num, ...]`, compiled once for
-    `batch_size`.
+    `batch_size`; `given` is examples and which parts of them are known.
 
     It gives up, and returns None, where the pace of its batches after the first, which compiles,
     says that all of them will take more than `limit` seconds.
@@ -151,7 +153,7 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
         key: Key,
         num: int,
         labels: np.ndarray | None = None,
-        given: Given | None = None,
+        given: Sequence[np.ndarray] | None = None,
         show_progress: bool = False,
         limit: float | None = None,
     ) -> np.ndarray | None:
@@ -197,24 +199,6 @@ def make_preview(run: Run, config, workdir: Path) -> Callable[[int, TrainState],
             data.write(data.decode(x, run.spec), workdir / 'samples' / f'step_{step:08}')
 
     return preview
-
-
-def labels_for(run: Run, num: int, label: int | None = None) -> np.ndarray | None:
-    """The labels of `num` samples: all `label`, or the classes in turn; None without classes.
-
-    Raises:
-      InputError: a label that the model does not have.
-    """
-    classes = run.method.num_classes
-    if classes is None:
-        if label is not None:
-            raise InputError('--label: this model was trained without labels')
-        return None
-    if label is None:
-        return np.arange(num, dtype=np.int32) % classes
-    if not 0 <= label < classes:
-        raise InputError(f'--label: {label} must be from 0 to {classes - 1}')
-    return np.full(num, label, np.int32)
 
 
 def _which(

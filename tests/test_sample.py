@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gen_jax.errors import InputError
-from gen_jax.run import assemble, initialize
-from gen_jax.sample import labels_for, make_sampler
+from gen_jax.run import assemble, initialize, labels_for
+from gen_jax.sample import make_sampler
 
 
 @pytest.fixture(scope='module')

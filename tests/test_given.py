@@ -1,0 +1,119 @@
+"""Examples of which a part is given: which part, of what, and that it is kept."""
+
+import importlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gen_jax import keys
+from gen_jax.data import images, music, voices
+from gen_jax.errors import InputError
+from gen_jax.given import HELD_OUT, given_of
+from gen_jax.run import assemble, initialize, load_data
+from gen_jax.sample import make_sampler
+
+
+def run_of(name):
+    config = importlib.import_module(f'configs.{name}').get_config('smoke')
+    return config, assemble(config)
+
+
+@pytest.fixture(scope='module')
+def digits():
+    return run_of('igpt_digits')
+
+
+@pytest.fixture(scope='module')
+def chorales():
+    return run_of('gpt_jsb')
+
+
+@pytest.mark.parametrize(
+    ('name', 'part', 'place'),
+    [
+        ('digits', 'top', np.s_[:, :4]),
+        ('digits', 'bottom', np.s_[:, 4:]),
+        ('digits', 'left', np.s_[:, :, :4]),
+        ('digits', 'right', np.s_[:, :, 4:]),
+        ('chorales', 'soprano', np.s_[:, ::4]),
+        ('chorales', 'bass', np.s_[:, 3::4]),
+        ('chorales', 'beginning', np.s_[:, :4]),
+    ],
+)
+def test_held_out_examples_are_given_in_part(name, part, place, request):
+    config, run = request.getfixturevalue(name)
+    given = given_of(config, run, HELD_OUT, part, 5)
+    split = load_data(config).evaluation
+    expected = split.transform(split.fetch(np.arange(5)), np.zeros(5, np.uint64))
+    np.testing.assert_array_equal(given.x, expected['x'])
+    np.testing.assert_array_equal(given.label, expected.get('label'))
+    belongs = np.zeros(given.x.shape, bool)
+    belongs[place] = True
+    np.testing.assert_array_equal(given.known, belongs)
+
+
+def test_what_is_given_is_kept_and_the_rest_is_drawn(digits):
+    config, run = digits
+    state, given = initialize(run, 0), given_of(config, run, HELD_OUT, 'left', 5)
+    draw = make_sampler(run, 2, {})  # in batches of 2, 2 and 1
+    x = draw(state, keys.stream(0, 'sample'), 5, given.label, given[:2])
+    np.testing.assert_allclose(x[:, :, :4], given.x[:, :, :4], atol=1e-6)
+    assert np.abs(x[:, :, 4:] - given.x[:, :, 4:]).max() > 0.1
+
+
+def test_a_file_of_an_image_is_given(digits, tmp_path):
+    config, run = digits
+    native = np.linspace(0, 255, 64).round().astype(np.uint8).reshape(1, 8, 8, 1)
+    Image.fromarray(native[0, ..., 0]).save(tmp_path / 'one.png')
+    given = given_of(config, run, str(tmp_path / 'one.png'), 'top', 3, label=4)
+    assert given.label.tolist() == [4] * 3
+    assert given.x.shape == (3, 8, 8, 1)
+    back = images.decode(given.x, run.spec)
+    assert np.abs(back.astype(int) - native).max() <= 255 / 16 / 2 + 1
+    with pytest.raises(InputError, match='--label: say of which class'):
+        given_of(config, run, str(tmp_path / 'one.png'), 'top', 3)
+    (tmp_path / 'two.png').write_text('no image')
+    with pytest.raises(InputError, match=r'two\.png cannot be read as an image'):
+        given_of(config, run, str(tmp_path / 'two.png'), 'top', 3)
+
+
+def test_a_file_of_music_is_given_and_one_part_is_a_soprano(chorales, tmp_path):
+    config, run = chorales
+    piece = np.array([[[72, 67, 60, 48]] * 3 + [[74, 67, 59, 43]] * 3], np.int8)
+    path = music.write(piece, tmp_path / 'four')
+    given = given_of(config, run, str(path), 'soprano', 2)
+    whole = voices.to_tokens(piece[0])
+    assert given.x[0].tolist() == whole[:16].tolist()
+    alone = piece.copy()
+    alone[..., 1:] = -1
+    path = music.write(alone, tmp_path / 'one')
+    given = given_of(config, run, str(path), 'soprano', 1)
+    assert given.x[0][given.known[0]].tolist() == [72, 72, 72, 74]
+    (tmp_path / 'none.mid').write_text('no music')
+    with pytest.raises(InputError, match=r'none\.mid cannot be encoded'):
+        given_of(config, run, str(tmp_path / 'none.mid'), 'soprano', 1)
+
+
+@pytest.mark.parametrize(
+    ('name', 'part', 'message'),
+    [
+        ('igpt_digits', None, '--keep: None; say what is kept, one of top'),
+        ('igpt_digits', 'soprano', "--keep: 'soprano'"),
+        ('gpt_jsb', 'top', "--keep: 'top'; say what is kept, one of soprano"),
+        ('gpt_text', 'top', '--given: text has no parts'),
+        ('ddpm_digits', 'top', '--given: this method draws whole examples'),
+        ('feature_net_digits', 'top', '--given: this method draws whole examples'),
+    ],
+)
+def test_what_cannot_be_given_is_refused(name, part, message):
+    config, run = run_of(name)
+    with pytest.raises(InputError, match=message):
+        given_of(config, run, HELD_OUT, part, 2)
+
+
+def test_only_voices_have_parts(chorales):
+    _, run = chorales
+    spec = run.spec._replace(tokenizer='{}')
+    with pytest.raises(InputError, match='voices'):
+        music.known('soprano', spec)
