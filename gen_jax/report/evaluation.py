@@ -17,8 +17,24 @@ from gen_jax.writers import write_atomically
 
 _EQUALS = 'Compares only at equal numbers of samples and with the same features.'
 _BOUND = 'Where the estimator says bound, the true value is at most this.'
+# What models of tokens are measured by, besides tokens, and what that compares with.
+_UNITS = {
+    'token': 'Compares only with the same tokenizer.',
+    'char': 'Compares between tokenizers, on the same text.',
+    'byte': 'Compares between tokenizers, on the same text.',
+    'frame': 'Compares on the same music and the same grid.',
+    'note': 'Compares on the same music.',
+}
 # What each number says, for somebody who has never met it.
 _MEANING = {
+    **{
+        f'{measure}_per_{unit}': f'The {measure} that each {unit} of unseen data costs, when the '
+        f'model is used to compress it. {compares}'
+        for unit, compares in _UNITS.items()
+        for measure in ('nats', 'bits')
+    },
+    'perplexity': 'Among how many equally likely tokens the next one of unseen data seems to be '
+    'chosen. Compares only with the same tokenizer.',
     'bits_per_dim': 'The bits that unseen data costs for each of its dimensions, when the model '
     f'is used to compress it. {_BOUND} Compares only on data with as many levels.',
     'nats_per_dim': 'The negative log-density of unseen data for each of its dimensions; it may '
