@@ -19,7 +19,7 @@ CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('[!_]*.py') if pa
 FLOORS = (
     ('types', 'errors', 'keys', 'runtime', 'parallel', 'hosts', 'preemption'),
     ('processes', 'losses', 'samplers', 'networks', 'data', 'metrics', 'averaging'),
-    ('methods',),
+    ('methods', 'huggingface'),
     (
         *('build', 'optim', 'state', 'step', 'checkpoint', 'writers', 'workdir', 'run'),
         *('manifest', 'divergence', 'features', 'selection', 'passport', 'scores', 'report'),
@@ -27,7 +27,7 @@ FLOORS = (
     ),
     (
         *('train', 'chores', 'evaluate', 'scoring', 'sample', 'compare', 'export', 'plan'),
-        *('inspect', 'replay', 'certify'),
+        *('inspect', 'replay', 'certify', 'restore'),
     ),
 )
 # The doors between rooms on one floor, every one of them.
@@ -68,6 +68,7 @@ DOORS = {
     ('chores', 'sample'),
     ('chores', 'scoring'),
     ('train', 'chores'),
+    ('train', 'restore'),
 }
 
 
