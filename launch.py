@@ -29,6 +29,7 @@ MODES = (
     *('train', 'sample', 'evaluate', 'compare', 'export', 'plan'),
     *('inspect', 'replay', 'certify'),
 )
+FORMATS = ('weights', 'huggingface')
 
 CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'File of the run, for example configs/X.py.'
@@ -38,7 +39,10 @@ MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 NUM = flags.DEFINE_integer('num', None, 'sample: how many; sample.num of the config by default.')
 SEED = flags.DEFINE_integer('seed', None, 'sample, evaluate: seed of the samples.')
 OUT = flags.DEFINE_string(
-    'out', None, 'sample, export: file to write; one in the workdir by default.'
+    'out', None, 'sample, export: file or folder to write; one in the workdir by default.'
+)
+FORMAT = flags.DEFINE_enum(
+    'format', 'weights', FORMATS, 'export: one file, or a folder for transformers.'
 )
 LABEL = flags.DEFINE_integer('label', None, 'sample: the class to draw; all in turn by default.')
 STEPS = flags.DEFINE_integer(
@@ -74,7 +78,7 @@ FLAGS_OF = {
         *('prompt', 'prompt_file', 'max_tokens', 'given', 'keep'),
     ),
     'evaluate': ('checkpoint', 'seed', 'ema_length'),
-    'export': ('checkpoint', 'out', 'ema_length'),
+    'export': ('checkpoint', 'out', 'format', 'ema_length'),
     'certify': ('steps', 'kills', 'seed'),
     'compare': ('workdirs',),
 }

@@ -19,6 +19,9 @@ def get_base() -> ml_collections.ConfigDict:
     config.data.batch_size = 128  # of all devices together
 
     config.networks = ml_collections.ConfigDict()  # by player
+    # By player, None or a folder: the weights that it begins with are those of another run's
+    # workdir, or of a transformer of Hugging Face.
+    config.restore = ml_collections.ConfigDict()
     config.method = ml_collections.ConfigDict()
     config.optim = ml_collections.ConfigDict()  # by player
     # What networks compute in: 'float32', 'bfloat16' or 'float16'. Parameters, norms, softmax and
@@ -67,11 +70,14 @@ def get_base() -> ml_collections.ConfigDict:
 
 
 def finish(config: ml_collections.ConfigDict, arg: str) -> ml_collections.ConfigDict:
-    """Applies a config's argument ('' or 'smoke') and locks it.
+    """Applies a config's argument ('' or 'smoke'), gives each player its field in `restore`, and
+    locks it.
 
     `smoke` is the same run in seconds on a CPU: synthetic data of the same spec, three steps of
     small batches. The config itself has made its networks tiny.
     """
+    for player in config.networks:
+        config.restore[player] = placeholder(str)
     if arg == 'smoke':
         config.data.source = 'synthetic'
         config.data.batch_size = 8
@@ -202,6 +208,8 @@ def transformer(**fields) -> ml_collections.ConfigDict:
         window=placeholder(int),  # None: all tokens before
         soft_cap=placeholder(float),
         dropout=0.0,
+        norm_epsilon=1e-5,
+        rotary_base=10_000.0,
         init_std=0.02,
         remat=False,
         scan=False,

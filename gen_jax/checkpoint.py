@@ -163,10 +163,13 @@ class Checkpoints:
         if self._writing is not None:
             self._writing.result()
 
-    def restore(self, template: Tree, step: int | None = None) -> Tree | None:
+    def restore(
+        self, template: Tree, step: int | None = None, player: str | None = None
+    ) -> Tree | None:
         """The newest checkpoint that can be read, placed as `template` says; None if there is none.
 
-        With `step`, that one and no other.
+        With `step`, that one and no other. With `player`, the parameters of that player alone,
+        averaged where the checkpoint has an average; `template` is then of these.
 
         `template` holds `ShapeDtypeStruct`s with shardings. A damaged checkpoint is named on
         stderr and, where this may change files, moved aside to `damaged-<step>`.
@@ -181,7 +184,7 @@ class Checkpoints:
                 raise InputError(f'--checkpoint: none of step {step}; there are {steps}')
             steps = [step]
         for known in reversed(steps):
-            state = self._restore_if_sound(known, template)
+            state = self._restore_if_sound(known, template, player)
             if state is None:
                 damaged.append(known)
                 continue
@@ -214,6 +217,16 @@ class Checkpoints:
         waits for it, as in what Orbax's manager does."""
         return self._handlers[item].restore(self._manager.directory / str(step) / item, args=args)
 
+    def _read_some(self, step: int, template: Tree) -> Tree:
+        """The leaves of a saved state that the template has, in the same way."""
+        args = ocp.args.PyTreeRestore(
+            template,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(template),
+            partial_restore=True,
+        )
+        place = self._manager.directory / str(step) / 'state'
+        return ocp.PyTreeCheckpointHandler().restore(place, args=args)
+
     def fault_of(self, step: int) -> str | None:
         """What is wrong with the checkpoint of this step; None where it is what was saved."""
         try:
@@ -230,7 +243,7 @@ class Checkpoints:
             return _damage(error, step)
         return None
 
-    def _restore_if_sound(self, step: int, template: Tree) -> Tree | None:
+    def _restore_if_sound(self, step: int, template: Tree, player: str | None) -> Tree | None:
         """None, with a word on stderr, where this or another process finds the checkpoint damaged.
 
         Raises:
@@ -239,8 +252,14 @@ class Checkpoints:
         state = damage = None
         try:
             leaves = self.manifest_of(step)
-            manifest.check_same_leaves(leaves, template, step)
-            state = self._read(step, 'state', ocp.args.StandardRestore(template))
+            if player is None:
+                manifest.check_same_leaves(leaves, template, step)
+                state = self._read(step, 'state', ocp.args.StandardRestore(template))
+            else:
+                part, leaves = _leaves_of_player(leaves, player)
+                template = {part: {player: template}}
+                manifest.check_same_leaves(leaves, template, step)
+                state = self._read_some(step, template)
         except InputError:
             raise
         except Exception as error:  # whatever broke inside: any unreadable file is damage
@@ -254,7 +273,9 @@ class Checkpoints:
         if damage is not None:
             print(f'warning: checkpoint {step} is damaged ({damage})', file=sys.stderr)
             state = None
-        return None if hosts.any_of(state is None) else state
+        if hosts.any_of(state is None):
+            return None
+        return state if player is None else state[part][player]
 
     def _set_aside(self, step: int) -> None:
         place = self.folder / f'damaged-{step}'
@@ -288,6 +309,16 @@ def _copy_on_host(state: Tree) -> Tree:
     return jax.tree.map(copied, state)
 
 
+def _leaves_of_player(leaves: Manifest, player: str) -> tuple[str, Manifest]:
+    """The part of a state that has the player's averaged parameters, or else the parameters; and
+    what the manifest says of them."""
+    for part in ('ema_params', 'params'):
+        mine = {path: leaf for path, leaf in leaves.items() if path.startswith(f'{part}/{player}/')}
+        if mine:
+            break
+    return part, mine
+
+
 def _damage(error: Exception, step: int) -> str:
     """What is wrong with a checkpoint that an error came from.
 
@@ -300,6 +331,11 @@ def _damage(error: Exception, step: int) -> str:
             f'--workdir: checkpoint {step} cannot be read here ({reason}); it stays as it is'
         )
     return reason
+
+
+def exist(workdir: Path) -> bool:
+    """Whether there is a checkpoint in this workdir."""
+    return any(path.name.isdecimal() for path in (workdir / 'checkpoints').glob('*'))
 
 
 def restore_for_use(

@@ -5,7 +5,7 @@ config ──► data description ──► spec ──► method, optimizers �
 
 import functools
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from gen_jax.optim import optimizer
 from gen_jax.parallel import Parallel
 from gen_jax.state import TrainState, init_state
 from gen_jax.step import train_step
-from gen_jax.types import Batch, DataSpec
+from gen_jax.types import Batch, DataSpec, Tree
 
 # Fields of the data section that say how it is used rather than what is loaded.
 _NOT_LOADED = ('modality', 'batch_size')
@@ -103,18 +103,21 @@ def compile_step(run: Run, config) -> Callable[[TrainState, Batch], tuple[TrainS
     return parallel.compile_step(run.parallel, step, shardings)
 
 
-def initialize(run: Run, seed: int) -> TrainState:
-    """The state at step 0, made in place: never whole on one device."""
+def initialize(run: Run, seed: int, given: Mapping[str, Tree] | None = None) -> TrainState:
+    """The state at step 0, made in place: never whole on one device.
+
+    `given` has parameters to begin with, by player, placed as in the template; see `restore.py`.
+    """
     batch = abstract_batch(run.spec, run.parallel.batch_devices)
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), batch)
     num_profiles = len(run.template.power_ema)
 
-    def make(seed, batch):
-        return nn.unbox(init_state(run.method, run.optimizers, seed, batch, num_profiles))
+    def make(seed, batch, given):
+        return nn.unbox(init_state(run.method, run.optimizers, seed, batch, num_profiles, given))
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, run.template)
     options = runtime.quick_compile_options(run.parallel.platform)
-    return jax.jit(make, out_shardings=shardings, compiler_options=options)(seed, zeros)
+    return jax.jit(make, out_shardings=shardings, compiler_options=options)(seed, zeros, given)
 
 
 def _lengths(config) -> tuple[float, ...]:

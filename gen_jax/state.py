@@ -77,10 +77,12 @@ def init_state(
     seed: int | Array,
     batch: Batch,
     num_profiles: int = 0,
+    given: Mapping[str, Tree] | None = None,
 ) -> TrainState:
     """The state before the first update; only the shapes and types of `batch` matter.
 
-    `num_profiles` is how many power-function averages are kept.
+    `num_profiles` is how many power-function averages are kept. `given` has, by player, parameters
+    to begin with instead of random ones.
 
     Raises:
       InputError: the optimizers are not those of the players that the method trains.
@@ -91,6 +93,7 @@ def init_state(
             f'and this method trains {sorted(method.trained)}'
         )
     params, model_state = method.init(keys.stream(seed, 'init'), batch)
+    params = {**params, **(given or {})}
 
     def average() -> dict[str, Tree]:
         # Copies, for the same reason.

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gen_jax import divergence, hosts, parallel, preemption
+from gen_jax import divergence, hosts, parallel, preemption, restore
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
 from gen_jax.chores import Chores
@@ -42,6 +42,7 @@ def train(config, workdir: Path) -> TrainState:
     parts = every.accumulate
     parallel.check_batch_size(run.parallel, config.data.batch_size, 'data.batch_size', parts)
     chores = Chores(run, config, workdir)
+    given = restore.weights(run, config, workdir)
 
     # Data
     dataset = load_data(config)
@@ -58,7 +59,8 @@ def train(config, workdir: Path) -> TrainState:
         # State
         state = checkpoints.restore(run.template)
         if state is None:
-            state = initialize(run, config.seed)
+            state = initialize(run, config.seed, given)
+        begun, given = [*given], None  # which would take their memory as long as the run lives
         step = first = int(state.step)
         chores.begin(first, dataset, checkpoints, snapshots)
 
@@ -74,6 +76,8 @@ def train(config, workdir: Path) -> TrainState:
             Report(workdir, display, first, config.data.batch_size, hosts.is_first()) as report,
         ):
             report.say(_greeting(first, every.num_steps, parameters))
+            for player in begun:
+                report.say(f'{player} begins with the weights in {config.restore[player]}')
             if changed and first:
                 report.say(f'since the last start: {"; ".join(changed)}')
             try:

@@ -72,14 +72,30 @@ def check_out(out: str, suffixes: tuple[str, ...]) -> Path:
       InputError: it ends in none of `suffixes`, is a folder, or lies where nothing can be written.
     """
     path = Path(out).expanduser()
-    folder = path.absolute().parent
     if path.suffix not in suffixes:
         raise InputError(f'--out: {out} must end in {" or ".join(suffixes)}')
     if path.is_dir():
         raise InputError(f'--out: {out} is a folder; name a file')
+    _check_writable(path.absolute().parent)
+    return path
+
+
+def check_out_folder(out: str) -> Path:
+    """The path of a folder that the user wants written; it may be there already.
+
+    Raises:
+      InputError: it is a file, or lies where nothing can be written.
+    """
+    path = Path(out).expanduser()
+    if path.exists() and not path.is_dir():
+        raise InputError(f'--out: {out} is a file; name a folder')
+    _check_writable(path if path.is_dir() else path.absolute().parent)
+    return path
+
+
+def _check_writable(folder: Path) -> None:
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f'--out: there is no folder {folder} that can be written')
-    return path
 
 
 def check_config(workdir: Path, config) -> None:

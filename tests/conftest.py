@@ -50,3 +50,34 @@ def launch():
         )
 
     return run
+
+
+@pytest.fixture(scope='session')
+def tokens_config():
+    """Makes the config of a tiny run: digits as 64 tokens, a transformer of two blocks."""
+    from configs import common
+
+    def make(**network):
+        config = common.get_base()
+        common.use_images(config, 'embedded', 'digits')
+        config.data.batch_size = 8
+        config.networks.model = common.section(
+            **{'name': 'transformer.Transformer', 'width': 16, 'num_layers': 2, 'num_heads': 4}
+            | network
+        )
+        config.method = common.section(name='autoregressive.autoregressive')
+        config.optim.model = common.section(name='adam', learning_rate=1e-2)
+        config.ema.update(decay=0.5, snapshot_every=2)
+        config.train.update(num_steps=2, log_every=1, checkpoint_every=1)
+        return common.finish(config, '')
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def tokens_run(tokens_config, tmp_path_factory):
+    """That run after two steps: its folder, which stays as it is, and its last state."""
+    from gen_jax.train import train
+
+    folder = tmp_path_factory.mktemp('tokens')
+    return folder, train(tokens_config(), folder)

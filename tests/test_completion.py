@@ -14,6 +14,7 @@ from gen_jax import workdir as workdirs
 from gen_jax.completion import make_completer, prompts_of, show
 from gen_jax.data import text
 from gen_jax.errors import InputError
+from gen_jax.export import export
 from gen_jax.run import assemble
 from gen_jax.sample import sample
 from gen_jax.samplers import tokens as samplers
@@ -136,6 +137,19 @@ def test_prompts_come_from_a_flag_or_a_file(case, tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             read(**arguments)
+
+
+def test_an_export_reads_and_writes_text_as_the_run_does(case, tmp_path):
+    """By the library that others read it with."""
+    from tokenizers import Tokenizer
+
+    folder = export(case.config, case.workdir, format='huggingface', out=str(tmp_path / 'hf'))
+    library = Tokenizer.from_file(str(folder / 'tokenizer.json'))
+    ours = text.encode('Der Bär 1', case.run.spec, '--prompt')
+    assert library.encode('Der Bär 1').ids == ours.tolist()
+    config = json.loads((folder / 'config.json').read_text())
+    assert config['vocab_size'] == case.run.spec.vocab_size
+    assert config['eos_token_id'] == case.run.spec.start_token
 
 
 def test_sampling_writes_what_it_shows(case, tmp_path, capsys):

@@ -19,14 +19,14 @@ CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('[!_]*.py') if pa
 FLOORS = (
     ('types', 'errors', 'files', 'keys', 'runtime', 'parallel', 'hosts', 'preemption'),
     ('processes', 'losses', 'samplers', 'networks', 'data', 'metrics', 'averaging'),
-    ('methods',),
+    ('methods', 'huggingface'),
     (
         *('build', 'optim', 'state', 'step', 'checkpoint', 'writers', 'workdir', 'run'),
         *('manifest', 'divergence', 'features', 'selection', 'passport', 'scores', 'report'),
         'trained',
     ),
     (
-        *('train', 'chores', 'evaluate', 'scoring', 'sample', 'completion', 'given'),
+        *('train', 'chores', 'evaluate', 'scoring', 'sample', 'completion', 'given', 'restore'),
         *('compare', 'export', 'plan', 'inspect', 'replay', 'certify'),
     ),
 )
@@ -70,6 +70,7 @@ DOORS = {
     ('chores', 'sample'),
     ('chores', 'scoring'),
     ('train', 'chores'),
+    ('train', 'restore'),
 }
 
 

@@ -22,6 +22,18 @@ BAD = {
         (SMOKE, '--checkpoint=best'),
         '--checkpoint: only --mode=sample, evaluate, export takes it, not --mode=train',
     ),
+    'format of a mode that has none': (
+        (SMOKE, '--format=huggingface'),
+        '--format: only --mode=export takes it, not --mode=train',
+    ),
+    'format for another kind of model': (
+        (SMOKE, '--mode=export', '--format=huggingface'),
+        '--format: huggingface is for a model that is one transformer over tokens',
+    ),
+    'nothing to restore': (
+        (SMOKE, '--config.restore.model=/no/such'),
+        'restore.model: /no/such: there is no such folder',
+    ),
     'workdirs of a mode that has none': (
         (SMOKE, '--mode=evaluate', '--workdirs=a,b'),
         '--workdirs: only --mode=compare takes it',

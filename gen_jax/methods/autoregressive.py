@@ -76,6 +76,7 @@ def autoregressive(
         num_classes=num_classes,
         nfe=lambda **options: length,
         predictor=functools.partial(predictor, model),
+        networks={'model': network},
     )
 
 

@@ -56,6 +56,8 @@ class Method(NamedTuple):
     nfe: `(**options of sample) -> int`, network evaluations for one sample; None where `sample` is.
     predictor: `(params) -> samplers.tokens.Predictor`, for a method that draws token after token,
       each given those before; None for others.
+    networks: `{player: module}`, for a method whose networks can leave the house; see
+      `huggingface/`.
     """
 
     init: Callable[[Key, Batch], tuple[dict, dict]]
@@ -67,6 +69,7 @@ class Method(NamedTuple):
     num_classes: int | None = None
     nfe: Callable[..., int] | None = None
     predictor: Callable[..., Any] | None = None
+    networks: Mapping[str, Any] | None = None
 
     @property
     def trained(self) -> tuple[str, ...]:

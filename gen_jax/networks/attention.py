@@ -15,6 +15,7 @@ On a GPU that computes in half precision (1) is cuDNN's fused kernel where it ha
 asked for; elsewhere, and on a CPU always, two products with a softmax between them.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -126,6 +127,7 @@ class SelfAttention(nn.Module):
     out_init: nn.initializers.Initializer
     bias: bool
     qk_norm: bool
+    norm_epsilon: float
     rotary_base: float | None
     window: int | None
     dropout: float
@@ -138,8 +140,8 @@ class SelfAttention(nn.Module):
         """x `[B, S, C]` to the branch `[B, S, C]`, and the cache with what x added to it."""
         q, k, v = self._project(x)
         if self.qk_norm:
-            q = nn.RMSNorm(dtype=self.dtype, name='q_norm')(q)
-            k = nn.RMSNorm(dtype=self.dtype, name='k_norm')(k)
+            norm = functools.partial(nn.RMSNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
+            q, k = norm(name='q_norm')(q), norm(name='k_norm')(k)
         if self.rotary_base is not None:
             q, k = (rotate(part, view.positions, self.rotary_base) for part in (q, k))
         if view.bias is None:

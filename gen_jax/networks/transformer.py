@@ -206,6 +206,7 @@ class Block(Fields):
             out_init,
             bias=self.bias,
             qk_norm=self.qk_norm,
+            norm_epsilon=self.norm_epsilon,
             rotary_base=self.rotary_base if self.positions == 'rotary' else None,
             window=self.window,
             dropout=self.dropout,

@@ -1,0 +1,103 @@
+"""Weights that a run begins with instead of random ones: `config.restore.<player>`, a folder.
+
+    a workdir                 the player of this name, as in the newest checkpoint: its averaged
+                              parameters where it has an average
+    a folder of Hugging Face  a transformer over tokens; see `huggingface/`
+
+Step 0 begins with them: parameters, and the averages of them; the optimizer begins anew. A run that
+goes on from a checkpoint of its own does not look at the folder any more.
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from gen_jax import hosts
+from gen_jax import workdir as workdirs
+from gen_jax.checkpoint import Checkpoints, exist
+from gen_jax.errors import InputError
+from gen_jax.huggingface.tokenizer import check_tokenizer
+from gen_jax.huggingface.weights import fitted, from_huggingface
+from gen_jax.networks.transformer import Transformer
+from gen_jax.run import Run
+from gen_jax.types import Tree
+
+# Fields of a network that may be others than those its weights were trained with.
+_FREE = ('remat', 'dropout')
+
+
+def weights(run: Run, config, workdir: Path) -> dict[str, Tree]:
+    """`{player: parameters}` for every player that the config restores, placed as in the template
+    of `run`; nothing where `workdir` has a checkpoint to go on from.
+
+    Raises:
+      InputError: there is no such player, the folder holds no weights that can be read, or those
+        of another network.
+    """
+    given = {}
+    if hosts.of_first(exist(workdir)):
+        return given
+    for player, name in config.restore.items():
+        if name is None:
+            continue
+        if player not in run.template.params:
+            raise InputError(
+                f'restore.{player}: this method has no such player; it has '
+                f'{", ".join(run.template.params)}'
+            )
+        folder = Path(name).expanduser()
+        with _naming(player, folder):
+            if hosts.of_first((folder / 'checkpoints').is_dir()):
+                given[player] = _of_workdir(run, config, player, folder)
+            else:
+                read = functools.partial(_of_huggingface, run, player, folder)
+                given[player] = hosts.together(read, 'restore')
+    return given
+
+
+@contextlib.contextmanager
+def _naming(player: str, folder: Path) -> Iterator[None]:
+    """Names the field and the folder in what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        reason = str(error).removeprefix('--workdir: ')  # which is how workdirs are named elsewhere
+        raise InputError(f'restore.{player}: {folder}: {reason}') from None
+
+
+def _of_workdir(run: Run, config, player: str, folder: Path) -> Tree:
+    prefix = f'networks.{player}.'
+
+    def is_free(field: str, *_) -> bool:
+        return not field.startswith(prefix) or field.removeprefix(prefix) in _FREE
+
+    different = workdirs.config_differences(folder, config, is_free)
+    if different:
+        raise InputError(f'it has another network: {"; ".join(different)}; set here what is there')
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        found = checkpoints.restore(run.template.params[player], player=player)
+    if found is None:
+        raise InputError('it has no finished checkpoint yet; train there first')
+    return found
+
+
+def _of_huggingface(run: Run, player: str, folder: Path) -> Tree:
+    if not folder.is_dir():
+        raise InputError(
+            'there is no such folder; name a workdir, or a folder that save_pretrained of '
+            'transformers or --mode=export --format=huggingface has filled'
+        )
+    network = (run.method.networks or {}).get(player)
+    if not isinstance(network, Transformer):
+        raise InputError('it is no workdir, and only a transformer over tokens is read from others')
+    if run.spec.tokenizer is not None:
+        check_tokenizer(folder, run.spec.tokenizer)
+    params = fitted(network, *from_huggingface(folder))
+
+    def place(leaf: jax.ShapeDtypeStruct, array):
+        return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: array[index])
+
+    return jax.tree.map(place, run.template.params[player], params)
