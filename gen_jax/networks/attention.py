@@ -23,7 +23,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gen_jax.networks.layers import INTO_BRANCH, OUT_OF_BRANCH, Dropout
+from gen_jax.networks.layers import INTO_BRANCH, OUT_OF_BRANCH, Dropout, dense
 from gen_jax.types import Array
 
 
@@ -158,23 +158,19 @@ class SelfAttention(nn.Module):
                     jax.lax.dynamic_update_slice(cache.value, v, place),
                 )
             y = attend(q, k, v, view.bias)
-        out = nn.Dense(
-            x.shape[-1],
-            use_bias=self.bias,
-            kernel_init=nn.with_logical_partitioning(self.out_init, OUT_OF_BRANCH),
-            dtype=self.dtype,
-            name='out',
-        )
+        layer = functools.partial(dense, bias=self.bias, dtype=self.dtype)
+        out = layer(x.shape[-1], OUT_OF_BRANCH, self.out_init, name='out')
         return Dropout(self.dropout)(out(y.reshape(*x.shape[:2], -1)), train=train), cache
 
     def _project(self, x: Array) -> list[Array]:
         """q `[B, S, H, d]`, k and v `[B, S, G, d]`."""
         parts = []
         for name, heads in (('q', self.num_heads), ('k', self.key_heads), ('v', self.key_heads)):
-            layer = nn.Dense(
+            layer = dense(
                 heads * self.head_size,
-                use_bias=self.bias,
-                kernel_init=nn.with_logical_partitioning(self.kernel_init, INTO_BRANCH),
+                INTO_BRANCH,
+                self.kernel_init,
+                bias=self.bias,
                 dtype=self.dtype,
                 name=name,
             )

@@ -203,11 +203,23 @@ def _with_weights(module: nn.Module, x: Array, size: int, init) -> tuple[Array, 
 
 
 def dense(
-    features: int, axes: tuple[str, str], init=kernel_init, *, dtype: str, name: str
+    features: int,
+    axes: tuple[str, str],
+    init=kernel_init,
+    *,
+    bias: bool = True,
+    dtype: str,
+    name: str,
 ) -> nn.Dense:
-    """A linear layer with bias whose kernel's axes have names."""
-    kernel = nn.with_logical_partitioning(init, axes)
-    return nn.Dense(features, kernel_init=kernel, dtype=dtype, name=name)
+    """A linear layer whose kernel's axes have names; its rows are one long axis."""
+    return nn.Dense(
+        features,
+        use_bias=bias,
+        kernel_init=nn.with_logical_partitioning(init, axes),
+        dot_general=lambda x, kernel, *_, **__: flat_matmul(x, kernel),
+        dtype=dtype,
+        name=name,
+    )
 
 
 class GroupNorm(nn.Module):

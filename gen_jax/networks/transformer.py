@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.networks.attention import Cache, SelfAttention, View, bias_of, is_fused
-from gen_jax.networks.layers import INTO_BRANCH, OUT_OF_BRANCH, Dropout
+from gen_jax.networks.layers import INTO_BRANCH, OUT_OF_BRANCH, Dropout, dense
 from gen_jax.types import Array
 
 POSITIONS = ('learned', 'rotary', 'alibi', 'none')
@@ -128,9 +128,9 @@ class Transformer(Fields):
         h = self.make_norm('norm_out')(h)
         head = table if self.tied else rows(self.vocab_size, name='head')
         # Products of half precision are summed in float32, and stay so.
-        logits = jnp.einsum(
-            'bsc,vc->bsv', h, head.embedding.astype(h.dtype), preferred_element_type='float32'
-        )
+        rows_of_h, kernel = h.reshape(-1, self.width), head.embedding.astype(h.dtype).T
+        logits = jnp.matmul(rows_of_h, kernel, preferred_element_type='float32')
+        logits = logits.reshape(*tokens.shape, -1)
         if self.soft_cap is not None:
             logits = self.soft_cap * jnp.tanh(logits / self.soft_cap)
         return logits if cache is None else (logits, cache)
@@ -219,24 +219,16 @@ class Block(Fields):
         return h + Dropout(self.dropout)(branch, train=train), cache
 
     def _mlp(self, x: Array, init, out_init) -> Array:
-        def layer(name, features, axes, init):
-            return nn.Dense(
-                features,
-                use_bias=self.bias,
-                kernel_init=nn.with_logical_partitioning(init, axes),
-                dtype=self.dtype,
-                name=name,
-            )
-
+        layer = functools.partial(dense, bias=self.bias, dtype=self.dtype)
         hidden = self.hidden or 4 * self.width
-        inner = layer('in', hidden, INTO_BRANCH, init)(x)
+        inner = layer(hidden, INTO_BRANCH, init, name='in')(x)
         if self.activation == 'gelu':
             inner = nn.gelu(inner, approximate=True)
         elif self.activation == 'relu2':
             inner = nn.relu(inner) ** 2
         else:
-            inner = nn.silu(inner) * layer('gate', hidden, INTO_BRANCH, init)(x)
-        return layer('out', self.width, OUT_OF_BRANCH, out_init)(inner)
+            inner = nn.silu(inner) * layer(hidden, INTO_BRANCH, init, name='gate')(x)
+        return layer(self.width, OUT_OF_BRANCH, out_init, name='out')(inner)
 
 
 def _check(network: Transformer) -> None:
