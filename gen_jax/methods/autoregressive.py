@@ -170,7 +170,8 @@ def predictor(model: Model, params: Mapping) -> samplers.Predictor:
         logits, cache = network.apply({'params': own}, tokens, cache=cache, start=start)
         return logits[..., : model.vocab_size], cache
 
-    return samplers.Predictor(read, network.init_cache, model.vocab_size, model.length)
+    caches = network.init_cache, network.grow_cache
+    return samplers.Predictor(read, *caches, model.vocab_size, model.length)
 
 
 def _sample(

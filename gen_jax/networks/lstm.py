@@ -78,6 +78,10 @@ class LSTM(nn.Module):
         nothing = jnp.zeros((batch_size, self.width), self.dtype)
         return ((nothing, nothing),) * self.num_layers
 
+    def grow_cache(self, cache: Cache, length: int) -> Cache:
+        """The cache as it is."""
+        return cache
+
     def for_decoding(self, params: Mapping) -> tuple['LSTM', dict]:
         """The same network and parameters: nothing is in the way of reading token after token."""
         return self, dict(params)

@@ -142,6 +142,14 @@ class Transformer(Fields):
         layer = Cache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
         return (layer,) * self.num_layers
 
+    def grow_cache(self, cache: tuple[Cache, ...], length: int) -> tuple[Cache, ...]:
+        """The cache with room for so many positions."""
+
+        def grow(kept: Array) -> Array:
+            return jnp.pad(kept, ((0, 0), (0, 0), (0, length - kept.shape[2]), (0, 0)))
+
+        return jax.tree.map(grow, cache)
+
     def for_decoding(self, params: Mapping) -> tuple['Transformer', dict]:
         """The same network and its parameters as a cache needs them: each block by itself."""
         plain = self.clone(scan=False, remat=False)

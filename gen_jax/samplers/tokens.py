@@ -20,6 +20,10 @@ import jax.numpy as jnp
 from gen_jax.errors import InputError
 from gen_jax.types import Array, Key
 
+# A cache grows in so many steps, which are compiled one by one, and by so many places at least.
+_ROOMS = 4
+_SMALLEST_ROOM = 64
+
 
 class Predictor(NamedTuple):
     """All that decoding sees of a network.
@@ -27,12 +31,14 @@ class Predictor(NamedTuple):
     read: `(tokens [B, S], cache, start) -> (logits [B, S, V], cache)`: reads tokens at the places
       `start`, `start` + 1, ... of the context, `start` int32 `[]`.
     init_cache: `(batch size, places) -> cache`.
+    grow_cache: `(cache, places) -> cache`: the same with room for more.
     vocab_size: V.
     context: the most places that the network was trained for.
     """
 
     read: Callable[[Array, Any, Array], tuple[Array, Any]]
     init_cache: Callable[[int, int], Any]
+    grow_cache: Callable[[Any, int], Any]
     vocab_size: int
     context: int
 
@@ -132,7 +138,13 @@ def penalize(logits: Array, seen: Array, penalty: float) -> Array:
 
 
 def begin(
-    predictor: Predictor, tokens: Array, known: Array, rules: Rules, *, prefix: int = 1
+    predictor: Predictor,
+    tokens: Array,
+    known: Array,
+    rules: Rules,
+    *,
+    prefix: int = 1,
+    room: int | None = None,
 ) -> State:
     """Sequences of which nothing is drawn yet.
 
@@ -143,9 +155,10 @@ def begin(
       rules: for `advance`.
       prefix: how many tokens all sequences begin with, at least 1 and at most the context; those
         but the last are read at once.
+      room: places of the cache, at least `prefix`; None for all that will be needed.
     """
     batch_size, length = tokens.shape
-    cache = predictor.init_cache(batch_size, min(length - 1, predictor.context))
+    cache = predictor.init_cache(batch_size, room or min(length - 1, predictor.context))
     if prefix > 1:
         _, cache = predictor.read(tokens[:, : prefix - 1], cache, jnp.int32(0))
     seen = None
@@ -222,5 +235,18 @@ def generate(
     prefix: int = 1,
 ) -> Array:
     """`begin`, and `advance` to the end: the finished tokens `[B, N]`."""
-    state = begin(predictor, tokens, known, rules, prefix=prefix)
-    return advance(predictor, state, key, tokens.shape[1] - 1, rules).tokens
+    last = tokens.shape[1] - 1
+    room, *others = rooms(prefix, min(last, predictor.context))
+    state = begin(predictor, tokens, known, rules, prefix=prefix, room=room)
+    for more in others:
+        state = advance(predictor, state, key, room, rules)
+        state = state._replace(cache=predictor.grow_cache(state.cache, more))
+        room = more
+    return advance(predictor, state, key, last, rules).tokens
+
+
+def rooms(prefix: int, most: int) -> list[int]:
+    """Places of the cache, one after another: a token costs a look at every place there is, also at
+    those that are empty."""
+    step = max(_SMALLEST_ROOM, -(-most // _ROOMS))
+    return [room for room in range(step, most, step) if room > prefix] + [most]

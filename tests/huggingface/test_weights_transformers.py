@@ -118,7 +118,7 @@ def test_greedy_tokens_are_the_same(pair):
         return plain.apply({'params': own}, tokens, cache=cache, start=start)
 
     prompt = 4
-    predictor = samplers.Predictor(read, plain.init_cache, VOCAB, CONTEXT)
+    predictor = samplers.Predictor(read, plain.init_cache, plain.grow_cache, VOCAB, CONTEXT)
     known = jnp.broadcast_to(jnp.arange(CONTEXT) < prompt, TOKENS.shape)
     rules = samplers.Rules(temperature=0.0)
     ours = jax.jit(

@@ -32,7 +32,7 @@ def model():
         of_all = jax.nn.log_softmax(network.apply(params, x[:, :-1]))
         return np.take_along_axis(np.asarray(of_all), x[:, 1:, None], -1)[..., 0]
 
-    return samplers.Predictor(read, network.init_cache, VOCAB, LENGTH), logs
+    return samplers.Predictor(read, network.init_cache, network.grow_cache, VOCAB, LENGTH), logs
 
 
 def all_after(prompt):

@@ -39,7 +39,7 @@ def make(vocab_size=VOCAB, context=CONTEXT, spread=0.3, **fields):
     def read(tokens, cache, start):
         return plain.apply({'params': own}, tokens, cache=cache, start=start)
 
-    predictor = samplers.Predictor(read, plain.init_cache, vocab_size, context)
+    predictor = samplers.Predictor(read, plain.init_cache, plain.grow_cache, vocab_size, context)
     whole = jax.jit(lambda tokens: network.apply({'params': params}, tokens))
     return SimpleNamespace(predictor=predictor, whole=whole)
 
@@ -94,7 +94,10 @@ def drawn_by(model, tokens, known, key, rules, **options):
     return np.asarray(jax.jit(run)(tokens, known, key))
 
 
-def test_a_cache_changes_no_token_in_any_network(form):
+def test_a_cache_changes_no_token_in_any_network(form, monkeypatch):
+    """Nor does it when it grows on the way."""
+    monkeypatch.setattr(samplers, '_SMALLEST_ROOM', 4)
+    assert samplers.rooms(1, 16) == [4, 8, 12, 16]
     given, rules = (*prompts(CONTEXT), jax.random.key(1)), samplers.Rules()
     np.testing.assert_array_equal(drawn_by(form, *given, rules), plainly(form.whole, *given, rules))
 
@@ -122,6 +125,14 @@ def test_beyond_the_context_half_of_it_is_read_anew(name):
     given = (*prompts(45, (3, 20, 1)), jax.random.key(6))
     expected = plainly(model.whole, *given, rules)
     np.testing.assert_array_equal(drawn_by(model, *given, rules), expected)
+
+
+def test_a_cache_has_room_for_the_prefix_and_for_all_in_the_end():
+    assert samplers.rooms(1, 40) == [40]
+    assert samplers.rooms(1, 65) == [64, 65]
+    assert samplers.rooms(64, 130) == [128, 130]
+    assert samplers.rooms(300, 1024) == [512, 768, 1024]
+    assert samplers.rooms(1024, 1024) == [1024]
 
 
 def test_in_pieces_it_is_the_same_sequence():
