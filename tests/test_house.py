@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gen_jax.run import assemble
+from gen_jax.train import train
 from gen_jax.writers import read_rows
 
 ROOT = Path(__file__).parent.parent
@@ -131,11 +132,32 @@ def test_every_config_builds_at_full_size(name):
     assert set(run.template.params) == set(config.networks)
 
 
+def check_run(name: str, folder: Path) -> None:
+    """Every file that a run of three steps should leave."""
+    rows = read_rows(folder / 'metrics.jsonl')
+    assert [row['step'] for row in rows] == [1, 2, 3, 3]
+    assert all(np.isfinite(row['model/loss']) for row in rows[:3])
+    likelihoods = {'eval/bits_per_dim', 'eval/nats_per_dim', 'eval/perplexity', 'eval/accuracy'}
+    assert 'eval/loss' in rows[3] and likelihoods & rows[3].keys()
+    run = json.loads((folder / 'run.json').read_text())
+    assert run['starts'][0]['devices'].startswith('8 x')
+    if not name.startswith('feature_net'):  # which draws nothing
+        (sample,) = (folder / 'samples').glob('step_00000003.*')
+        assert sample.stat().st_size > 100
+    assert list(folder.glob('events.out.tfevents.*'))
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_every_config_smokes(name, tmp_path):
+    """On eight devices, in this process, which has loaded everything already."""
+    train(importlib.import_module(f'configs.{name}').get_config('smoke'), tmp_path)
+    check_run(name, tmp_path)
+
+
 @pytest.mark.parametrize(
-    ('name', 'strategy'), [*((name, 'jit') for name in CONFIGS), ('ddpm_8gaussians', 'pmap')]
+    ('name', 'strategy'), [('gpt_shakespeare_char_cpu', 'jit'), ('ddpm_8gaussians', 'pmap')]
 )
-def test_every_config_smokes_through_the_door(name, strategy, launch, tmp_path):
-    """On eight devices, with every file a run should leave."""
+def test_configs_smoke_through_the_door(name, strategy, launch, tmp_path):
     flags = (
         f'--config=configs/{name}.py:smoke',
         f'--workdir={tmp_path}',
@@ -143,17 +165,7 @@ def test_every_config_smokes_through_the_door(name, strategy, launch, tmp_path):
     )
     done = launch(*flags, devices=8)
     assert done.returncode == 0, done.stderr
-    rows = read_rows(tmp_path / 'metrics.jsonl')
-    assert [row['step'] for row in rows] == [1, 2, 3, 3]
-    assert all(np.isfinite(row['model/loss']) for row in rows[:3])
-    likelihoods = {'eval/bits_per_dim', 'eval/nats_per_dim', 'eval/perplexity', 'eval/accuracy'}
-    assert 'eval/loss' in rows[3] and likelihoods & rows[3].keys()
-    run = json.loads((tmp_path / 'run.json').read_text())
-    assert run['starts'][0]['devices'].startswith('8 x')
-    if not name.startswith('feature_net'):  # which draws nothing
-        (sample,) = (tmp_path / 'samples').glob('step_00000003.*')
-        assert sample.stat().st_size > 100
-    assert list(tmp_path.glob('events.out.tfevents.*'))
+    check_run(name, tmp_path)
 
 
 def test_training_never_loads_tensorflow_or_torch(launch, tmp_path):
