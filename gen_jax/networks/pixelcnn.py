@@ -41,12 +41,12 @@ from gen_jax.networks.layers import (
     Dropout,
     dense,
     flat_matmul,
+    kernel_init,
     window_conv,
 )
 from gen_jax.types import Array, Tree
 
-kernel_init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
-# The paper's, a tenth of the others, for what ends a block.
+# The paper's: what ends a block starts at a tenth of the others.
 small_init = nn.initializers.variance_scaling(0.01, 'fan_avg', 'uniform')
 # A pixel of the result sees one or two of a transposed kernel's taps, so they do not count as fans.
 up_init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform', batch_axis=(0, 1))
@@ -96,7 +96,7 @@ class ShiftedConv(nn.Module):
     features: int
     size: tuple[int, int]
     stride: int = 1
-    init: nn.initializers.Initializer = kernel_init
+    scheme: nn.initializers.Initializer = kernel_init
     axes: tuple[str, str] | None = None  # names of those of the channels
     dtype: str = 'float32'
 
@@ -104,7 +104,7 @@ class ShiftedConv(nn.Module):
     def __call__(self, h: Array, at: Place | None) -> Array:
         (rows, columns), inputs = self.size, h.shape[-1]
         left, right = (1, 1) if columns == 3 else (columns - 1, 0)
-        init = self.init
+        init = self.scheme
         if self.axes is not None:
             init = nn.with_logical_partitioning(init, (None, None, *self.axes))
         kernel = self.param('kernel', init, (rows, columns, inputs, self.features))
@@ -180,7 +180,7 @@ class GatedBlock(nn.Module):
             layer = dense(width, INTO_BRANCH, dtype=self.dtype, name='others')
             branch = branch + layer(concat_elu(jnp.concatenate(others, -1)))
         branch = Dropout(self.dropout)(concat_elu(branch), train=train)
-        last = conv(2 * width, init=small_init, axes=OUT_OF_BRANCH, name='conv_1')
+        last = conv(2 * width, scheme=small_init, axes=OUT_OF_BRANCH, name='conv_1')
         branch = last(branch, at)
         if self.num_classes is not None:
             init = nn.initializers.normal(0.05)

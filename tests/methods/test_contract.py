@@ -22,6 +22,8 @@ METHODS = {
     'ddpm_cifar': {'networks.model.channel_multipliers': (1,)},
     'ddpm_8gaussians': {},
     'feature_net_digits': {},
+    'pixelcnn_digits': {'networks.model.num_levels': 1},
+    'pixelcnn_cifar': {'networks.model.num_levels': 1},
 }
 
 

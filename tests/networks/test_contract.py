@@ -11,6 +11,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from gen_jax.networks.mlp import MLP
+from gen_jax.networks.pixelcnn import PixelCNN
 from gen_jax.networks.resnet import ResNet
 from gen_jax.networks.unet import UNet
 
@@ -18,10 +19,15 @@ LEVELS = {'channels': 16, 'channel_multipliers': (1, 2), 'num_blocks': 1, 'num_g
 IMAGES = jax.random.normal(jax.random.key(7), (2, 8, 8, 3))
 POINTS, TIMES = IMAGES[0, 0, :, :2], jnp.linspace(0.1, 0.9, 8)
 # A network's class with some of its fields, what it is called with, and how many blocks it has:
-# going down, in the middle, and going up.
+# going down, in the middle, and going up; of a PixelCNN in both networks.
 NETWORKS = {
     'unet': (functools.partial(UNet, **LEVELS, dropout=0.5), (IMAGES, TIMES[:2]), 2 + 3 + 4),
     'resnet': (functools.partial(ResNet, num_classes=3, **LEVELS, dropout=0.5), (IMAGES,), 2),
+    'pixelcnn': (
+        functools.partial(PixelCNN, out_channels=3, channels=8, num_blocks=1, num_levels=2),
+        (IMAGES,),
+        2 * (2 + 3),
+    ),
     'mlp': (functools.partial(MLP, width=16, num_blocks=3, num_classes=3), (POINTS, TIMES), 3),
     'mlp scanned': (functools.partial(MLP, width=16, scan=True), (POINTS, TIMES), 1),
 }
