@@ -32,19 +32,16 @@ def get_config(arg: str = ''):
         learning_rate=2e-3,
         warmup_steps=100,
         schedule='cosine',
-        decay_steps=3900,
+        decay_steps=2400,
         clip_norm=1.0,
     )
-    config.ema.decay = 0.998
+    config.ema.decay = 0.995
     config.ema.snapshot_every = 500
 
-    config.train.num_steps = 4000
+    config.train.num_steps = 2500
     config.train.log_every = 50
     config.train.evaluate_every = 500
-    config.train.sample_every = 1000
-    config.train.score_every = 1000
-    config.train.score_num = 500
-    config.train.score_seconds = 60.0
+    config.train.sample_every = 500
     config.train.checkpoint_every = 500
     config.train.best_by = 'bits_per_dim'
 

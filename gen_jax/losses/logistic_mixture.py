@@ -28,7 +28,7 @@ import numpy as np
 from gen_jax.losses.likelihood import sum_per_example
 from gen_jax.types import Array, Key
 
-# The lower limit is the paper's. At the upper one nearly all mass is at the two outermost levels.
+# The lower limit is the paper's. At the upper one nearly all mass is on the outermost levels.
 _LOG_SCALE_LIMITS = (-7.0, 7.0)
 
 

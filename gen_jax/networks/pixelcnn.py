@@ -242,16 +242,7 @@ class Level(nn.Module):
         it answered last elsewhere."""
         halve = ShiftedConv(h.shape[-1], self.size, stride=2, dtype=self.dtype, name='halve')
         h = halve(h, at)
-        level = Level(
-            self.size,
-            self.num_levels - 1,
-            self.num_blocks,
-            self.dropout,
-            self.num_classes,
-            self.dtype,
-            self.remat,
-            name='lower',
-        )
+        level = self.clone(num_levels=self.num_levels - 1, parent=self, name='lower')
         if at is None:
             answer = level(h, beside, label, None, train)
             _prepare(self, jax.tree.map(lambda plane: plane[:, :1], answer))
