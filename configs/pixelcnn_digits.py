@@ -32,17 +32,17 @@ def get_config(arg: str = ''):
         learning_rate=2e-3,
         warmup_steps=100,
         schedule='cosine',
-        decay_steps=2400,
+        decay_steps=1100,
         clip_norm=1.0,
     )
     config.ema.decay = 0.995
-    config.ema.snapshot_every = 500
+    config.ema.snapshot_every = 200
 
-    config.train.num_steps = 2500
+    config.train.num_steps = 1200
     config.train.log_every = 50
-    config.train.evaluate_every = 500
-    config.train.sample_every = 500
-    config.train.checkpoint_every = 500
+    config.train.evaluate_every = 200
+    config.train.sample_every = 400
+    config.train.checkpoint_every = 200
     config.train.best_by = 'bits_per_dim'
 
     common.score_images(config, weights='digits')
