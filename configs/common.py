@@ -320,6 +320,14 @@ def shrink_unet(config: ml_collections.ConfigDict) -> None:
     shrink_chain(config)
 
 
+def shrink_pixelcnn(config: ml_collections.ConfigDict) -> None:
+    """A PixelCNN small enough for `:smoke`."""
+    config.networks.model.channels = 8
+    config.networks.model.num_blocks = 1
+    config.networks.model.num_levels = 2
+    config.networks.model.num_mixtures = 2
+
+
 def shrink_chain(config: ml_collections.ConfigDict) -> None:
     """A chain short enough for `:smoke`."""
     config.method.process.num_steps = 50

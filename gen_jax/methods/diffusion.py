@@ -24,7 +24,7 @@ import numpy as np
 from gen_jax.errors import InputError
 from gen_jax.losses import likelihood
 from gen_jax.losses.variational_bound import variational_bound
-from gen_jax.methods.method import Method, Phase, check_players
+from gen_jax.methods.method import Method, Phase, check_label, check_players
 from gen_jax.processes import gaussian
 from gen_jax.processes.gaussian import GaussianProcess
 from gen_jax.samplers import diffusion as samplers
@@ -145,12 +145,7 @@ def _sample(
     eta: float | None = None,
     variance: str | None = None,
 ) -> Array:
-    if (cond is None) != (model.num_classes is None):
-        raise InputError(
-            'label: this model was trained without labels'
-            if model.num_classes is None
-            else f'label: this model needs labels of its {model.num_classes} classes'
-        )
+    check_label(cond, model.num_classes)
     predict = model.predictor(params, cond)
     if model.drops_labels:
         nothing = jnp.full((num,), model.num_classes)

@@ -84,3 +84,13 @@ def check_players(networks: Mapping[str, Any], players: tuple[str, ...]) -> None
             f'networks: has sections for {sorted(networks)}, and this method plays with '
             f'{sorted(players)}'
         )
+
+
+def check_label(cond: Array | None, num_classes: int | None) -> None:
+    """Raises InputError unless labels are given to a model that takes them, and only to one."""
+    if (cond is None) != (num_classes is None):
+        raise InputError(
+            'label: this model was trained without labels'
+            if num_classes is None
+            else f'label: this model needs labels of its {num_classes} classes'
+        )

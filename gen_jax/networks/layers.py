@@ -54,6 +54,24 @@ def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     return plain_conv(x, kernel, stride)
 
 
+def window_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+    """The convolution with no padding ('VALID'), of a kernel of any size, for the backend."""
+    rows, columns, inputs, outputs = kernel.shape
+    if x.shape[1:3] == (rows, columns):  # one window
+        return (x.reshape(len(x), -1) @ kernel.reshape(-1, outputs))[:, None, None]
+    if jax.default_backend() != 'cpu' or (stride == 1 and inputs >= 8):
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+        )
+    height, width = x.shape[1] - rows + 1, x.shape[2] - columns + 1
+    patches = [
+        x[:, i : i + height : stride, j : j + width : stride]
+        for i in range(rows)
+        for j in range(columns)
+    ]
+    return flat_matmul(jnp.concatenate(patches, -1), kernel.reshape(-1, outputs))
+
+
 def patches_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     """`plain_conv` as one matrix product with the patches under the kernel ('im2col').
 

@@ -25,6 +25,8 @@ METHODS = {
     'igpt_digits': {},
     'gpt_jsb': {},
     'lstm_jsb': {},
+    'pixelcnn_digits': {'networks.model.num_levels': 1},
+    'pixelcnn_cifar': {'networks.model.num_levels': 1},
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from gen_jax.networks.mlp import MLP
+from gen_jax.networks.pixelcnn import PixelCNN
 from gen_jax.networks.resnet import ResNet
 from gen_jax.networks.transformer import Transformer
 from gen_jax.networks.unet import UNet
@@ -29,10 +30,15 @@ MODERN = {
 }
 TOKENS = jax.random.randint(jax.random.key(8), (2, 9), 0, 7)
 # A network's class with some of its fields, what it is called with, and how many blocks it has:
-# going down, in the middle, and going up.
+# going down, in the middle, and going up; of a PixelCNN in both networks.
 NETWORKS = {
     'unet': (functools.partial(UNet, **LEVELS, dropout=0.5), (IMAGES, TIMES[:2]), 2 + 3 + 4),
     'resnet': (functools.partial(ResNet, num_classes=3, **LEVELS, dropout=0.5), (IMAGES,), 2),
+    'pixelcnn': (
+        functools.partial(PixelCNN, out_channels=3, channels=8, num_blocks=1, num_levels=2),
+        (IMAGES,),
+        2 * (2 + 3),
+    ),
     'mlp': (functools.partial(MLP, width=16, num_blocks=3, num_classes=3), (POINTS, TIMES), 3),
     'mlp scanned': (functools.partial(MLP, width=16, scan=True), (POINTS, TIMES), 1),
     'transformer': (functools.partial(Transformer, **GPT, dropout=0.5), (TOKENS,), 2),

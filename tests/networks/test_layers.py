@@ -63,6 +63,20 @@ def test_taps_conv_equals_the_plain_convolution(size):
     assert_same(layers.taps_conv, layers.plain_conv, x, kernel)
 
 
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('size', [(2, 3), (1, 3), (2, 1), (9, 8)])
+@pytest.mark.parametrize('channels', [3, 16])
+def test_window_conv_is_the_convolution_with_no_padding(channels, size, stride):
+    x, kernel = normal(0, 2, 9, 8, channels), normal(1, *size, channels, 5)
+
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+        )
+
+    assert_same(lambda x, kernel: layers.window_conv(x, kernel, stride), plain, x, kernel)
+
+
 @pytest.mark.parametrize('to', [(8, 12), (7, 12), (8, 11)])
 def test_upsample_conv_equals_the_plain_convolution_of_the_doubled_image(to):
     x, kernel = normal(0, 2, 4, 6, 8), normal(1, 3, 3, 8, 5)
