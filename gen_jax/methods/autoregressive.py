@@ -23,7 +23,7 @@ import numpy as np
 
 from gen_jax.errors import InputError
 from gen_jax.losses import likelihood
-from gen_jax.methods.method import Method, Perplexity, Phase, Ratio, check_players
+from gen_jax.methods.method import Method, Perplexity, Phase, Ratio, check_label, check_players
 from gen_jax.samplers import tokens as samplers
 from gen_jax.samplers.beam_search import beam_search
 from gen_jax.types import Array, Batch, DataSpec, Key
@@ -190,12 +190,7 @@ def _sample(
     repetition_penalty: float = 1.0,
     num_beams: int | None = None,
 ) -> Array:
-    if (cond is None) != (model.num_classes is None):
-        raise InputError(
-            'label: this model was trained without labels'
-            if model.num_classes is None
-            else f'label: this model needs labels of its {model.num_classes} classes'
-        )
+    check_label(cond, model.num_classes)
     tokens = jnp.zeros((num, model.length), jnp.int32)
     known = jnp.zeros((num, model.length), bool)
     if given is not None:

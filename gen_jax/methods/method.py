@@ -47,7 +47,9 @@ class Method(NamedTuple):
     init: `(key, batch) -> (params: {player: tree}, model_state: dict)`.
     phases: run in order, once per step.
     sample: `(params, model_state, key, num, *, cond=None, **options) -> x`, `[num, ...]` of the
-      data's spec; `num` and the options are static. None for a method that draws nothing.
+      data's spec; `num` and the options are static. None for a method that draws nothing. One that
+      completes examples takes `given`, too: `(x, known)`, x `[num, ...]` and bool that broadcasts
+      to it; what is known stays.
     evaluate: `(params, model_state, batch, key, **options) -> {name: column}`, a column being one
       value per example, `[B]`, whose mean is the number; or a Ratio, or a Perplexity.
     estimators: what each of evaluate's values is: 'exact', 'upper bound ...' or 'estimate ...'.

@@ -128,9 +128,8 @@ def _sample(
     given: tuple[Array, Array] | None = None,
     temperature: float = 1.0,
 ) -> Array:
-    """`given`: images `[num, H, W, C]` on the levels, and which of their pixels are known, bool
-    `[num, H, W]` or what broadcasts to it; these stay, and the others are drawn, each given those
-    before it. `temperature` is that of `logistic_mixture.sample`."""
+    """Pixels that are given stay if all their channels are known, and the others are drawn, each
+    given those before it. `temperature` is that of `logistic_mixture.sample`."""
     check_label(cond, model.num_classes)
     if not temperature > 0:
         raise InputError(f'temperature: {temperature} must be above 0')
@@ -179,13 +178,12 @@ def _checked(given: tuple[Array, Array] | None, num: int, spec: DataSpec) -> tup
     if x.shape != shape:
         raise InputError(f'given: images of shape {x.shape}; they must be {shape}')
     try:
-        known = jnp.broadcast_to(known, shape[:-1])
+        known = jnp.broadcast_to(known, shape)
     except ValueError:
         raise InputError(
-            f'given: which pixels are known is of shape {known.shape}; it must broadcast to '
-            f'{shape[:-1]}'
+            f'given: what is known is of shape {known.shape}; it must broadcast to {shape}'
         ) from None
-    return x.astype('float32'), known.astype(bool)[..., None]
+    return x.astype('float32'), known.astype(bool).all(-1, keepdims=True)
 
 
 def _nfe(model: PixelModel, **options) -> int:

@@ -120,7 +120,7 @@ def test_completions_keep_what_is_known_and_draw_the_rest_given_it():
     num, images = 20_000, all_images(SPEC)
     known = np.array([[True, True], [False, False]])
     start = images[70]
-    drawn = draw(method, params, num, given=(np.stack([start] * num), known))
+    drawn = draw(method, params, num, given=(np.stack([start] * num), known[..., None]))
     np.testing.assert_array_equal(drawn[:, 0], np.stack([start[0]] * num))
     fits = np.all(images[:, 0] == start[0], axis=(1, 2))
     p = np.where(fits, probabilities(method, params, images), 0)
@@ -132,7 +132,7 @@ def test_any_pixels_may_be_known_image_by_image():
     generator = np.random.default_rng(0)
     x = all_images(SPEC)[generator.integers(81, size=64)]
     known = generator.random((64, 2, 2)) < 0.5
-    drawn = draw(method, params, 64, given=(x, known))
+    drawn = draw(method, params, 64, given=(x, known[..., None]))
     np.testing.assert_array_equal(drawn[known], x[known])
     assert np.any(drawn[~known] != x[~known])
 
