@@ -258,6 +258,23 @@ def gpt_optimizer(peak: float, num_steps: int, warmup_steps: int) -> ml_collecti
     )
 
 
+def muon(num_steps: int) -> ml_collections.ConfigDict:
+    """Muon for the matrices of blocks, AdamW for the rest: a short warm-up, a plateau, and a line
+    to zero over the second half."""
+    return section(
+        name='muon',
+        learning_rate=0.02,
+        adam_learning_rate=5e-3,
+        weight_decay=0.01,
+        adam_b2=0.99,
+        warmup_steps=50,
+        schedule='linear',
+        stable_steps=num_steps // 2 - 50,
+        decay_steps=num_steps - num_steps // 2,
+        clip_norm=1.0,
+    )
+
+
 def sampling(sampler: str, num_steps: int) -> ml_collections.ConfigDict:
     """How a diffusion model is drawn from."""
     return section(

@@ -21,16 +21,24 @@ def get_config(arg: str = ''):
     config.data.batch_size = 16
 
     config.networks.model = common.transformer(
-        width=128, num_layers=4, num_heads=4, norm='rmsnorm', bias=False, dropout=0.2
+        width=128,
+        num_layers=4,
+        num_heads=4,
+        positions='rotary',
+        norm='rmsnorm',
+        activation='relu2',
+        qk_norm=True,
+        bias=False,
+        dropout=0.2,
     )
     config.method = common.autoregressive()
-    config.optim.model = common.gpt_optimizer(peak=2e-3, num_steps=3000, warmup_steps=100)
+    config.optim.model = common.muon(num_steps=1500)
     config.ema.decay = 0.998
 
-    config.train.num_steps = 3000
+    config.train.num_steps = 1500
     config.train.log_every = 50
     config.train.evaluate_every = 500
-    config.train.sample_every = 1000
+    config.train.sample_every = 500
     config.train.checkpoint_every = 500
 
     config.sample.num = 4

@@ -28,18 +28,7 @@ def get_config(arg: str = ''):
         bias=False,
     )
     config.method = common.autoregressive()
-    config.optim.model = common.section(
-        name='muon',
-        learning_rate=0.02,
-        adam_learning_rate=5e-3,
-        weight_decay=0.01,
-        adam_b2=0.99,
-        warmup_steps=50,
-        schedule='linear',
-        stable_steps=950,
-        decay_steps=1000,
-        clip_norm=1.0,
-    )
+    config.optim.model = common.muon(num_steps=2000)
     config.ema.decay = 0.0
 
     config.train.num_steps = 2000
