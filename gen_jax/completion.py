@@ -13,7 +13,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from gen_jax import hosts, preemption
+from gen_jax import build, hosts, preemption
 from gen_jax.errors import InputError, in_section
 from gen_jax.run import Run, modality
 from gen_jax.samplers import tokens as samplers
@@ -89,6 +89,7 @@ def make_completer(
         raise InputError(f'--max_tokens: {max_tokens} must be at least 1')
     options = {'num_beams': None} | options
     num_beams = options.pop('num_beams')
+    build.check_keywords(samplers.Rules, options, 'sample.options', hidden=('stop',))
     rules = samplers.Rules(**options, stop=(end,))
     with in_section('sample.options'):
         samplers.check(rules)

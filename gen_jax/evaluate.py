@@ -1,7 +1,6 @@
 """`--mode=evaluate`: held-out numbers of a trained model, each with what it is."""
 
 import functools
-import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -59,12 +58,12 @@ def evaluate(
       InputError: bad config, no readable checkpoint, or missing data.
     """
     workdirs.check(workdir, config)
-    run = assemble(config)
+    run = assemble(config, spec=workdirs.saved_spec(workdir))
     options = config.evaluate.options.to_dict()
     measure = make_evaluation(run, config, options)
     score = scores_of(run, config, seed)
     state, average = trained(run, config, workdir, checkpoint, ema_length)
-    dataset = load_data(config)
+    dataset = load_data(config, run.spec)
     if hosts.is_first():
         print(f'evaluating step {int(state.step)}, average of {average}', file=sys.stderr)
     common = {
@@ -211,7 +210,8 @@ def summarize(
         totals, counts = column if isinstance(column, tuple) else (column, np.ones_like(column))
         value, stderr = ratio(totals, counts)
         if isinstance(column, Perplexity):
-            value = math.exp(value)
+            with np.errstate(over='ignore'):  # a run that diverges is evaluated, too
+                value = float(np.exp(value))
             stderr = None if stderr is None else value * stderr
         found = {'value': value, 'stderr': stderr, 'n': len(totals), 'estimator': estimators[name]}
         results[name] = found

@@ -48,7 +48,9 @@ def given_of(
     if keep not in data.PARTS:
         raise InputError(f'--keep: {keep!r}; say what is kept, one of {", ".join(data.PARTS)}')
     if source == HELD_OUT:
-        batches = evaluation_batches(load_data(config).evaluation, batch_size=num, num_batches=1)
+        split = load_data(config, run.spec).evaluation
+        size = min(num, split.num_examples)
+        batches = evaluation_batches(split, batch_size=size, num_batches=1)
         batch = next(batches)
         batches.close()
     else:

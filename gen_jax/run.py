@@ -154,14 +154,22 @@ def data_options(config) -> dict:
     return options
 
 
-def load_data(config) -> Dataset:
+def load_data(config, spec: DataSpec | None = None) -> Dataset:
     """Reads the config's data; downloads and prepares it where it is absent.
 
     Raises:
-      InputError: the data is missing and cannot be had, or cannot be read.
+      InputError: the data is missing and cannot be had, or cannot be read, or is not like the
+        examples of a run that has begun, which are of this `spec`.
     """
     load = functools.partial(modality(config).load, **data_options(config))
-    return hosts.together(load, 'data')  # the first process prepares what the others find
+    dataset = hosts.together(load, 'data')  # the first process prepares what the others find
+    if spec is not None and dataset.spec != spec:
+        names = [n for n in spec._fields if getattr(spec, n) != getattr(dataset.spec, n)]
+        raise InputError(
+            f'data: not like what the run began with ({", ".join(names)} differs), so its numbers '
+            'would not be of this model; bring the old data back'
+        )
+    return dataset
 
 
 def labels_for(run: Run, num: int, label: int | None = None) -> np.ndarray | None:

@@ -1,6 +1,7 @@
 """`--mode=sample`: draws from a trained model, as arrays and as something to look at."""
 
 import functools
+import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -75,7 +76,10 @@ def sample(
         workdirs.check_config(workdir, config)
     run = assemble(config, spec=workdirs.saved_spec(workdir))
     data = modality(config)
-    which = _which(num, seed, label, ema_length, prompted=has_prompt, kept=keep)
+    words = [
+        str(flag) for flag in (prompt, prompt_file, max_tokens, given, keep) if flag is not None
+    ]
+    which = _which(num, seed, label, ema_length, words)
     stem, suffixes = _destination(out, workdir, which, data.SUFFIXES, has_prompt)
     options = config.sample.options.to_dict()
     if steps is not None:
@@ -201,21 +205,13 @@ def make_preview(run: Run, config, workdir: Path) -> Callable[[int, TrainState],
     return preview
 
 
-def _which(
-    num: int,
-    seed: int,
-    label: int | None,
-    length: float | None,
-    *,
-    prompted: bool,
-    kept: str | None,
-) -> str:
-    """What samples are called."""
-    words = f'num{num}_seed{seed}'
-    words += '' if label is None else f'_label{label}'
-    words += '' if length is None else f'_length{length:g}'
-    words += '' if kept is None else f'_given_{kept}'
-    return f'prompted_{words}' if prompted else words
+def _which(num: int, seed: int, label: int | None, length: float | None, words: list[str]) -> str:
+    """What samples are called; `words` are what they were told besides."""
+    name = f'num{num}_seed{seed}'
+    name += '' if label is None else f'_label{label}'
+    name += '' if length is None else f'_length{length:g}'
+    told = hashlib.sha256('\n'.join(words).encode()).hexdigest()[:8]
+    return f'{name}_given{told}' if words else name
 
 
 def _destination(

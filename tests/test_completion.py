@@ -14,6 +14,7 @@ from gen_jax import workdir as workdirs
 from gen_jax.completion import make_completer, prompts_of, show
 from gen_jax.data import text
 from gen_jax.errors import InputError
+from gen_jax.evaluate import evaluate
 from gen_jax.export import export
 from gen_jax.run import assemble
 from gen_jax.sample import sample
@@ -152,6 +153,15 @@ def test_an_export_reads_and_writes_text_as_the_run_does(case, tmp_path):
     assert config['eos_token_id'] == case.run.spec.start_token
 
 
+def test_another_text_than_that_of_the_run_is_not_evaluated(case, tmp_path):
+    """Its characters would be other tokens, and the numbers of no model."""
+    (tmp_path / 'other.txt').write_text('Die Maus 4 geht fort. ' * 200)
+    config = case.config.copy_and_resolve_references()
+    config.data.data_dir = str(tmp_path)
+    with pytest.raises(InputError, match='data: not like what the run began with'):
+        evaluate(config, case.workdir)
+
+
 def test_sampling_writes_what_it_shows(case, tmp_path, capsys):
     """Through the mode itself, without the text that it was trained on."""
     out = tmp_path / 'out.txt'
@@ -167,6 +177,7 @@ def test_sampling_writes_what_it_shows(case, tmp_path, capsys):
         ({'keep': 'top'}, '--keep: it goes with --given'),
         ({'prompt': 'Der', 'given': 'held_out'}, '--prompt: neither --given'),
         ({'prompt': 'Der', 'num': 0}, '--num: 0'),
+        ({'prompt': 'Der', 'steps': 3}, r'sample\.options\.num_steps'),
     ):
         with pytest.raises(InputError, match=message):
             sample(case.config, case.workdir, **wrong)

@@ -53,6 +53,14 @@ def test_held_out_examples_are_given_in_part(name, part, place, request):
     np.testing.assert_array_equal(given.known, belongs)
 
 
+def test_few_examples_are_given_in_turn(digits):
+    config, run = digits
+    num = load_data(config).evaluation.num_examples
+    given = given_of(config, run, HELD_OUT, 'top', num + 2)
+    np.testing.assert_array_equal(given.x[num:], given.x[:2])
+    np.testing.assert_array_equal(given.label[num:], given.label[:2])
+
+
 def test_what_is_given_is_kept_and_the_rest_is_drawn(digits):
     config, run = digits
     state, given = initialize(run, 0), given_of(config, run, HELD_OUT, 'left', 5)

@@ -73,7 +73,7 @@ def load(
       InputError: naming the field that is wrong, for everything the user can mend.
     """
     windows.check(context, evaluation_stride)
-    _check(source, name, tokenizer, vocab_size, held_out)
+    _check(source, name, data_dir, tokenizer, vocab_size, held_out)
     corpus = _corpus(source, name, data_dir, prepare=True)
     found = token_files.survey(corpus)
     _warn_of(found, corpus)
@@ -115,7 +115,7 @@ def describe(
       InputError: as `load`, except for what only the text could tell.
     """
     windows.check(context, evaluation_stride)
-    _check(source, name, tokenizer, vocab_size, held_out)
+    _check(source, name, data_dir, tokenizer, vocab_size, held_out)
     corpus = _corpus(source, name, data_dir, prepare=tokenizer in ('characters', 'bpe'))
     words = _tokenizer(corpus, tokenizer, vocab_size, held_out)
     unused = f', {words.num_unused:,} of them unused' if words.num_unused else ''
@@ -183,7 +183,12 @@ def _spec(words: Tokenizer, context: int) -> DataSpec:
 
 
 def _check(
-    source: str, name: str | None, tokenizer: str, vocab_size: int | None, held_out: float
+    source: str,
+    name: str | None,
+    data_dir: str | None,
+    tokenizer: str,
+    vocab_size: int | None,
+    held_out: float,
 ) -> None:
     if source not in SOURCES:
         raise InputError(f'data.source: {source!r} for text; use one of {", ".join(SOURCES)}')
@@ -191,6 +196,11 @@ def _check(
         raise InputError(
             f'data.name: {name!r} does not ship with gen_jax, only {_SHAKESPEARE!r} does; '
             "for other texts use data.source 'folder' or 'tfds'"
+        )
+    if data_dir is not None and source not in ('folder', 'tfds'):
+        raise InputError(
+            f'data.data_dir: {data_dir}; data.source {source!r} reads no folder; set it to '
+            "'folder', or leave data.data_dir None"
         )
     if not 0 < held_out < 1:
         raise InputError(f'data.held_out: {held_out}; use a share above 0 and below 1')

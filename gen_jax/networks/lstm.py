@@ -39,6 +39,8 @@ class LSTM(nn.Module):
         for field in ('width', 'num_layers'):
             if getattr(self, field) < 1:
                 raise InputError(f'{field}: {getattr(self, field)} must be at least 1')
+        if not 0 <= self.dropout < 1:
+            raise InputError(f'dropout: {self.dropout} must be from 0 to below 1')
         super().__post_init__()
 
     @nn.compact

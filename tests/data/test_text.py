@@ -232,6 +232,10 @@ def test_samples_become_text_and_a_file(tmp_path):
         ({'name': 'shakespeare'}, r"data\.name: 'shakespeare' .*'tinyshakespeare'"),
         ({'source': 'folder'}, r'data\.data_dir'),
         ({'source': 'tfds'}, r'data\.name'),
+        (
+            {'source': 'embedded', 'data_dir': 'x'},
+            r"data\.data_dir: x; data\.source 'embedded' reads no",
+        ),
         ({'context': 0}, r'data\.context: 0'),
         ({'evaluation_stride': 0}, r'data\.evaluation_stride: 0 tokens; use 1 to 256'),
         ({'evaluation_stride': 257}, r'data\.evaluation_stride: 257 tokens; use 1 to 256'),

@@ -60,5 +60,7 @@ def test_what_it_cannot_do_is_refused(case):
     network, params = case
     with pytest.raises(InputError, match='separate_documents'):
         network.apply({'params': params}, TOKENS, segments=TOKENS)
+    with pytest.raises(InputError, match='dropout'):
+        LSTM(vocab_size=5, context=7, dropout=1.0)
     with pytest.raises(InputError, match='num_layers'):
         LSTM(vocab_size=5, context=7, num_layers=0)
