@@ -218,6 +218,18 @@ def transformer(**fields) -> ml_collections.ConfigDict:
     return found
 
 
+def modern_transformer(**fields) -> ml_collections.ConfigDict:
+    """What came after GPT-2, in about as many parameters; `configs/gpt_modern_*.py` says what."""
+    return transformer(
+        positions='rotary',
+        norm='rmsnorm',
+        activation='relu2',
+        qk_norm=True,
+        bias=False,
+        **fields,
+    )
+
+
 def autoregressive(class_conditional: bool = False) -> ml_collections.ConfigDict:
     """Token after token."""
     return section(

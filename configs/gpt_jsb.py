@@ -20,16 +20,8 @@ def get_config(arg: str = ''):
     common.use_music(config, context=256, transpose=3)
     config.data.batch_size = 16
 
-    config.networks.model = common.transformer(
-        width=128,
-        num_layers=4,
-        num_heads=4,
-        positions='rotary',
-        norm='rmsnorm',
-        activation='relu2',
-        qk_norm=True,
-        bias=False,
-        dropout=0.2,
+    config.networks.model = common.modern_transformer(
+        width=128, num_layers=4, num_heads=4, dropout=0.2
     )
     config.method = common.autoregressive()
     config.optim.model = common.muon(num_steps=1500)

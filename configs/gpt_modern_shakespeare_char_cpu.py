@@ -17,16 +17,7 @@ def get_config(arg: str = ''):
     common.use_text(config, 'embedded', context=64, tokenizer='characters')
     config.data.batch_size = 12
 
-    config.networks.model = common.transformer(
-        width=128,
-        num_layers=4,
-        num_heads=4,
-        positions='rotary',
-        norm='rmsnorm',
-        activation='relu2',
-        qk_norm=True,
-        bias=False,
-    )
+    config.networks.model = common.modern_transformer(width=128, num_layers=4, num_heads=4)
     config.method = common.autoregressive()
     config.optim.model = common.muon(num_steps=2000)
     config.ema.decay = 0.0

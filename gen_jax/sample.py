@@ -84,31 +84,34 @@ def sample(
     options = config.sample.options.to_dict()
     if steps is not None:
         options['num_steps'] = steps
-    labels = parts = None
+    key, decode = keys.stream(seed, 'sample'), functools.partial(data.decode, spec=run.spec)
+    restore = functools.partial(_restore, run, config, workdir, checkpoint, ema_length)
     if has_prompt:
         texts = prompts_of(config, run, prompt, prompt_file)
-        draw = make_completer(run, texts * num, max_tokens, options)
+        complete = make_completer(run, texts * num, max_tokens, options)
+        arrays = {'x': show(complete(restore(), key), decode)}
     else:
         if given is None:
-            labels = labels_for(run, num, label)
+            labels, parts = labels_for(run, num, label), None
         else:
             *parts, labels = given_of(config, run, given, keep, num, label)
         draw = make_sampler(run, min(config.sample.batch_size, num), options)
-    made = trained(run, config, workdir, checkpoint, ema_length)
-    if hosts.is_first():
-        print(f'step {int(made.state.step)}, average: {made.average}', file=sys.stderr)
-    key, decode = keys.stream(seed, 'sample'), functools.partial(data.decode, spec=run.spec)
-    if has_prompt:
-        x = show(draw(made.state, key), decode)
-    else:
-        x = decode(draw(made.state, key, num, labels, parts, show_progress=True))
-    arrays = {'x': x} if labels is None else {'x': x, 'label': labels}
+        x = decode(draw(restore(), key, num, labels, parts, show_progress=True))
+        arrays = {'x': x} if labels is None else {'x': x, 'label': labels}
     if not hosts.is_first():
         return []
     written = [_write(stem, suffix, arrays, data) for suffix in suffixes]
     for path in written:
         print(path)
     return written
+
+
+def _restore(run: Run, config, workdir: Path, checkpoint: str, length: float | None) -> TrainState:
+    """The state to draw with, after a line that says which it is."""
+    made = trained(run, config, workdir, checkpoint, length)
+    if hosts.is_first():
+        print(f'step {int(made.state.step)}, average: {made.average}', file=sys.stderr)
+    return made.state
 
 
 def _check_flags(num, label, max_tokens, given, keep, has_prompt: bool) -> None:

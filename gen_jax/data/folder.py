@@ -24,17 +24,22 @@ def search(data_dir: str | None, suffixes: tuple[str, ...], what: str) -> tuple[
     root = Path(data_dir).expanduser()
     if not root.is_dir():
         raise InputError(f'data.data_dir: there is no folder {root}')
-    paths = sorted(
-        path.relative_to(root)
-        for path in root.rglob('*')
-        if path.suffix.lower() in suffixes and not path.name.startswith('.') and path.is_file()
-    )
+    paths = [path.relative_to(root) for path in walk(root, suffixes)]
     if len(paths) < 2:
         raise InputError(
             f'data.data_dir: {root} holds {len(paths)} {what}(s) ({", ".join(suffixes)}); at least '
             'two are needed, as one is held out for evaluation'
         )
     return root, paths
+
+
+def walk(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files under `root`, all the way down, with these endings, sorted; no hidden ones."""
+    return sorted(
+        path
+        for path in root.rglob('*')
+        if path.suffix.lower() in suffixes and not path.name.startswith('.') and path.is_file()
+    )
 
 
 def divide(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:

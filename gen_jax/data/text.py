@@ -19,7 +19,6 @@ are cut into windows of `context` tokens (`windows.py`), which are the examples:
 
 import hashlib
 import lzma
-import os
 import warnings
 from collections.abc import Iterator
 from importlib import resources
@@ -33,6 +32,7 @@ from gen_jax.data.corpus import Corpus, Document, Survey
 from gen_jax.data.dataset import Dataset, Description
 from gen_jax.data.tokenizers import Tokenizer
 from gen_jax.errors import InputError
+from gen_jax.files import replacing
 from gen_jax.types import DataSpec
 
 SUFFIXES = ('.txt',)
@@ -161,13 +161,12 @@ def write(texts: np.ndarray, stem: Path, suffix: str = SUFFIXES[0]) -> Path:
     path; the file appears whole or not at all."""
     path = stem.with_name(stem.name + suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.part')
     blocks = [
         f'======== {number} of {len(texts)} ========\n{text}\n'
         for number, text in enumerate(texts, start=1)
     ]
-    part.write_bytes('\n'.join(blocks).encode())
-    os.replace(part, path)
+    with replacing(path) as file:
+        file.write('\n'.join(blocks).encode())
     return path
 
 

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gen_jax.data.corpus import Corpus, Document
+from gen_jax.data.folder import walk
 from gen_jax.errors import InputError
 
 _SUFFIXES = ('.txt', '.jsonl')
@@ -67,11 +68,7 @@ def _search(data_dir: str | None) -> tuple[Path, list[Path]]:
         return root, [root]
     if not root.is_dir():
         raise InputError(f'data.data_dir: there is no file or folder {root}')
-    paths = sorted(
-        path
-        for path in root.rglob('*')
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith('.') and path.is_file()
-    )
+    paths = walk(root, _SUFFIXES)
     if not paths:
         raise InputError(f'data.data_dir: {root} holds no {kinds} file')
     return root, paths

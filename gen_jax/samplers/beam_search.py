@@ -8,13 +8,14 @@ A sequence that has ended keeps its place and its log p. With as many beams as t
 the likeliest one is found for sure; with one, the search is greedy.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from gen_jax.errors import InputError
-from gen_jax.samplers.tokens import Predictor, Rules, is_end
+from gen_jax.samplers.tokens import Predictor, Rules, at, is_end
 from gen_jax.types import Array
 
 
@@ -73,40 +74,40 @@ def beam_search(
     nothing = jnp.zeros((batch, num_beams))
     beams = Beams(tokens, cache, logs, nothing, nothing > 0)
 
-    def step(position: Array, beams: Beams) -> Beams:
-        now, old, is_known = (
-            jax.lax.dynamic_index_in_dim(rows, place, 1, keepdims=False)
-            for rows, place in (
-                (beams.tokens, position),
-                (beams.tokens, position + 1),
-                (known, position + 1),
-            )
-        )
-        logits, cache = predictor.read(now[:, None], beams.cache, position)
-        logs = jax.nn.log_softmax(logits[:, 0]).reshape(batch, num_beams, -1)
-        # Where there is nothing to choose, one continuation at no cost stands for all.
-        is_fixed = beams.done | is_known.reshape(batch, num_beams)
-        only = jnp.where(jnp.arange(logs.shape[-1]) == 0, 0.0, -jnp.inf)
-        logs = beams.logs[..., None] + jnp.where(is_fixed[..., None], only, logs)
-        best, index = jax.lax.top_k(logs.reshape(batch, -1), num_beams)
-        parent, token = index // logits.shape[-1], index % logits.shape[-1]
-        rows = (jnp.arange(batch)[:, None] * num_beams + parent).reshape(-1)
-        was_fixed = is_fixed.reshape(-1)[rows]
-        token = jnp.where(was_fixed, old[rows], token.reshape(-1))
-        ends = is_end(token, Rules(stop=stop)) & ~was_fixed
-        drawn = beams.drawn.reshape(-1)[rows] + ~was_fixed
-        done = beams.done.reshape(-1)[rows] | ends
-        return Beams(
-            jax.lax.dynamic_update_slice_in_dim(
-                beams.tokens[rows], token[:, None].astype(jnp.int32), position + 1, 1
-            ),
-            jax.tree.map(lambda leaf: leaf[rows], cache),
-            best,
-            drawn.reshape(batch, num_beams),
-            done.reshape(batch, num_beams),
-        )
-
+    step = functools.partial(_extend, predictor, known, Rules(stop=stop))
     beams = jax.lax.fori_loop(prefix - 1, length - 1, step, beams)
     scores = beams.logs / jnp.maximum(beams.drawn, 1) ** length_penalty
     best = jnp.arange(batch) * num_beams + scores.argmax(-1)
     return beams.tokens[best]
+
+
+def _extend(
+    predictor: Predictor, known: Array, rules: Rules, position: Array, beams: Beams
+) -> Beams:
+    """Rule (1): the candidates up to `position` + 1."""
+    batch, num_beams = beams.logs.shape
+    old, is_known = at(beams.tokens, position + 1), at(known, position + 1)
+    now = at(beams.tokens, position)
+    logits, cache = predictor.read(now[:, None], beams.cache, position)
+    logs = jax.nn.log_softmax(logits[:, 0]).reshape(batch, num_beams, -1)
+    # Where there is nothing to choose, one continuation at no cost stands for all.
+    is_fixed = beams.done | is_known.reshape(batch, num_beams)
+    only = jnp.where(jnp.arange(logs.shape[-1]) == 0, 0.0, -jnp.inf)
+    logs = beams.logs[..., None] + jnp.where(is_fixed[..., None], only, logs)
+    best, index = jax.lax.top_k(logs.reshape(batch, -1), num_beams)
+    parent, token = index // logits.shape[-1], index % logits.shape[-1]
+    rows = (jnp.arange(batch)[:, None] * num_beams + parent).reshape(-1)
+    was_fixed = is_fixed.reshape(-1)[rows]
+    token = jnp.where(was_fixed, old[rows], token.reshape(-1))
+    ends = is_end(token, rules) & ~was_fixed
+    drawn = beams.drawn.reshape(-1)[rows] + ~was_fixed
+    done = beams.done.reshape(-1)[rows] | ends
+    return Beams(
+        jax.lax.dynamic_update_slice_in_dim(
+            beams.tokens[rows], token[:, None].astype(jnp.int32), position + 1, 1
+        ),
+        jax.tree.map(lambda leaf: leaf[rows], cache),
+        best,
+        drawn.reshape(batch, num_beams),
+        done.reshape(batch, num_beams),
+    )

@@ -189,14 +189,8 @@ def advance(
                 state,
             )
         position = state.position + 1
-        now, old, is_known = (
-            jax.lax.dynamic_index_in_dim(rows, place, 1, keepdims=False)
-            for rows, place in (
-                (state.tokens, state.position),
-                (state.tokens, position),
-                (state.known, position),
-            )
-        )
+        now, old = at(state.tokens, state.position), at(state.tokens, position)
+        is_known = at(state.known, position)
         logits, cache = predictor.read(now[:, None], state.cache, state.place)
         step_key = jax.random.fold_in(key, state.position)
         drawn = choose(rules, logits[:, 0], state.seen, step_key)
@@ -209,6 +203,11 @@ def advance(
         return State(tokens, state.known, cache, position, state.place + 1, done, seen)
 
     return jax.lax.while_loop(unfinished, extend, state)
+
+
+def at(rows: Array, position: Array) -> Array:
+    """A column of rows `[B, N]`: `[B]`."""
+    return jax.lax.dynamic_index_in_dim(rows, position, 1, keepdims=False)
 
 
 def is_end(token: Array, rules: Rules) -> Array:
