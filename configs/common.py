@@ -248,6 +248,7 @@ def decoding(**fields) -> ml_collections.ConfigDict:
         min_p=placeholder(float),
         repetition_penalty=1.0,
         num_beams=placeholder(int),  # None: drawn at random
+        length_penalty=placeholder(float),  # of beams; None: 1
     )
     found.update(fields)
     return found

@@ -19,7 +19,9 @@ from gen_jax.selection import cost
 # What every record with a passport has.
 _NEEDED = {'metric', 'value', 'stderr', 'better', 'n', 'estimator'}
 # What may differ between runs, and is shown where it does.
-_MAY_DIFFER = ('step', 'average', 'precision', 'sampler', 'nfe', 'seed', 'commit', 'device')
+_MAY_DIFFER = (
+    *('step', 'average', 'precision', 'window', 'sampler', 'nfe', 'seed', 'commit', 'device'),
+)
 
 
 def compare(workdirs: Sequence[Path]) -> dict[str, list[dict]]:

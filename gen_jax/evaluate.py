@@ -13,6 +13,7 @@ import numpy as np
 from gen_jax import build, hosts, keys, parallel, preemption
 from gen_jax import workdir as workdirs
 from gen_jax.data.dataset import Dataset, Split, evaluation_batches
+from gen_jax.data.tokenizers import UNITS
 from gen_jax.errors import in_section
 from gen_jax.methods.method import Perplexity, Ratio
 from gen_jax.metrics.neighbors import nearest
@@ -70,7 +71,6 @@ def evaluate(
         'step': int(state.step),
         'average': average,
         'precision': config.precision,
-        'data_fingerprint': dataset.fingerprint,
         'commit': workdirs.commit(),
         'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
     }
@@ -80,11 +80,17 @@ def evaluate(
     results = summarize({**columns, **exact}, {**run.method.estimators, **estimators})
     own = {'split': 'evaluation', 'options': options, 'seed': config.seed}
     own['seconds'] = round(time.perf_counter() - started, 3)
+    if 'evaluation_stride' in config.data:
+        stride = config.data.evaluation_stride or config.data.context
+        own['window'] = f'{config.data.context} tokens, of which {stride} are predicted'
     records = {name: record(**result, metric=name, **own) for name, result in results.items()}
     scored = None if score is None else score(state, dataset, show_progress=True)
     if scored is not None:
         records |= scored.records
-    records = {name: {**found, **common} for name, found in records.items()}
+    records = {
+        name: {**found, **common, 'data_fingerprint': _fingerprint(name, dataset)}
+        for name, found in records.items()
+    }
     if hosts.is_first():
         write_json(workdir / 'evaluation.json', records)
         for name, found in records.items():
@@ -97,6 +103,13 @@ def evaluate(
             print('no samples were scored; --config.evaluate.scores.num says how many to draw')
         _report(config, workdir, records, scored)
     return records
+
+
+def _fingerprint(name: str, dataset: Dataset) -> str:
+    """Of what a number was measured on: per character or byte that is the text, whatever its
+    tokens, so that such numbers compare between tokenizers."""
+    of_text = name.endswith(tuple(f'_per_{unit}' for unit in UNITS))
+    return (of_text and dataset.text_fingerprint) or dataset.fingerprint
 
 
 def _report(config, workdir: Path, records: dict[str, dict], scored: Scored | None) -> None:
@@ -204,7 +217,8 @@ def make_evaluation(
 def summarize(
     columns: Mapping[str, np.ndarray | Ratio | Perplexity], estimators: Mapping[str, str]
 ) -> dict[str, dict]:
-    """`{name: {value, stderr, n, estimator}}`: means, and their standard errors over examples."""
+    """`{name: {value, stderr, n, estimator}}`: means, and their standard errors over examples. Of a
+    `Ratio` n is the number of what it is per: tokens, characters."""
     results = {}
     for name, column in columns.items():
         totals, counts = column if isinstance(column, tuple) else (column, np.ones_like(column))
@@ -213,8 +227,8 @@ def summarize(
             with np.errstate(over='ignore'):  # a run that diverges is evaluated, too
                 value = float(np.exp(value))
             stderr = None if stderr is None else value * stderr
-        found = {'value': value, 'stderr': stderr, 'n': len(totals), 'estimator': estimators[name]}
-        results[name] = found
+        n = round(float(counts.sum()))
+        results[name] = {'value': value, 'stderr': stderr, 'n': n, 'estimator': estimators[name]}
     return results
 
 

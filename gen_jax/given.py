@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gen_jax.data.dataset import evaluation_batches
+from gen_jax.data.dataset import Arrays, Split, evaluation_batches
 from gen_jax.errors import InputError
 from gen_jax.run import Run, labels_for, load_data, modality
+from gen_jax.types import DataSpec
 
 HELD_OUT = 'held_out'
 
@@ -31,7 +32,7 @@ def given_of(
       config: the run's config.
       run: of the config.
       source: a file of the data's kind, or 'held_out' for the first examples of the evaluation
-        split; fewer than `num` are taken in turn.
+        split, each from its beginning; fewer than `num` are taken in turn.
       keep: which part is kept, one of the `PARTS` of the data's modality.
       label: the class of all; None for those of the evaluation split.
 
@@ -49,10 +50,7 @@ def given_of(
         raise InputError(f'--keep: {keep!r}; say what is kept, one of {", ".join(data.PARTS)}')
     if source == HELD_OUT:
         split = load_data(config, run.spec).evaluation
-        size = min(num, split.num_examples)
-        batches = evaluation_batches(split, batch_size=size, num_batches=1)
-        batch = next(batches)
-        batches.close()
+        batch = _first(split, num) if run.spec.start_token is None else _documents(split, run.spec)
     else:
         batch = {'x': data.read(Path(source).expanduser(), run.spec)}
     these = np.arange(num) % len(batch['x'])
@@ -65,3 +63,28 @@ def given_of(
     elif label is not None:
         labels = labels_for(run, num, label)
     return Given(x, np.broadcast_to(data.known(keep, run.spec), x.shape), labels)
+
+
+def _first(split: Split, num: int) -> Arrays:
+    """The first `num` examples, or all there are."""
+    batches = evaluation_batches(split, batch_size=min(num, split.num_examples), num_batches=1)
+    batch = next(batches)
+    batches.close()
+    return batch
+
+
+def _documents(split: Split, spec: DataSpec) -> Arrays:
+    """The beginnings of all documents that were cut into the windows of a split, as examples: what
+    follows the end of one is filled with ends."""
+    parts = [
+        batch['x'][batch['weight'] * batch['mask'][:, None] > 0]
+        for batch in evaluation_batches(split, batch_size=64)
+    ]
+    stream = np.concatenate(parts)  # every token of the documents, once
+    ends = np.flatnonzero(stream == spec.start_token)
+    documents = [part[part != spec.start_token] for part in np.split(stream, ends)]
+    documents = [document[: spec.shape[0]] for document in documents if len(document)]
+    x = np.full((len(documents), *spec.shape), spec.start_token, np.int32)
+    for row, document in zip(x, documents, strict=True):
+        row[: len(document)] = document
+    return {'x': x}

@@ -36,7 +36,7 @@ def record(
     Args:
       value: the number.
       stderr: its standard error; None where it has none.
-      n: how many examples it was measured on.
+      n: how many examples it was measured on, or tokens, characters, ... of these.
       estimator: 'exact ...', 'upper bound ...' or 'estimate ...'.
       metric: what is measured, without the features that it is measured on: 'FD', 'bits_per_dim'.
       **passport: everything else that it depends on.

@@ -26,7 +26,7 @@ from gen_jax.run import Run
 from gen_jax.types import Tree
 
 # Fields of a network that may be others than those its weights were trained with.
-_FREE = ('remat', 'dropout')
+_FREE = ('remat', 'dropout', 'init_std', 'dtype')
 
 
 def weights(run: Run, config, workdir: Path) -> dict[str, Tree]:
@@ -50,6 +50,7 @@ def weights(run: Run, config, workdir: Path) -> dict[str, Tree]:
             )
         folder = Path(name).expanduser()
         with _naming(player, folder):
+            hosts.together(functools.partial(_check_tokens, run, folder), 'restore')
             if hosts.of_first((folder / 'checkpoints').is_dir()):
                 given[player] = _of_workdir(run, config, player, folder)
             else:
@@ -66,6 +67,15 @@ def _naming(player: str, folder: Path) -> Iterator[None]:
     except InputError as error:
         reason = str(error).removeprefix('--workdir: ')  # which is how workdirs are named elsewhere
         raise InputError(f'restore.{player}: {folder}: {reason}') from None
+
+
+def _check_tokens(run: Run, folder: Path) -> None:
+    """Raises InputError where the folder says that the numbers of its tokens are others."""
+    if run.spec.tokenizer is not None:
+        check_tokenizer(folder, run.spec.tokenizer)
+    saved = workdirs.saved_spec(folder)
+    if saved is not None and saved.words != run.spec.words:
+        raise InputError('its tokens of music are others than those of the data')
 
 
 def _of_workdir(run: Run, config, player: str, folder: Path) -> Tree:
@@ -93,8 +103,6 @@ def _of_huggingface(run: Run, player: str, folder: Path) -> Tree:
     network = (run.method.networks or {}).get(player)
     if not isinstance(network, Transformer):
         raise InputError('it is no workdir, and only a transformer over tokens is read from others')
-    if run.spec.tokenizer is not None:
-        check_tokenizer(folder, run.spec.tokenizer)
     params = fitted(network, *from_huggingface(folder))
 
     def place(leaf: jax.ShapeDtypeStruct, array):

@@ -88,7 +88,8 @@ def sample(
     restore = functools.partial(_restore, run, config, workdir, checkpoint, ema_length)
     if has_prompt:
         texts = prompts_of(config, run, prompt, prompt_file)
-        complete = make_completer(run, texts * num, max_tokens, options)
+        size = config.sample.batch_size
+        complete = make_completer(run, texts * num, max_tokens, size, options)
         arrays = {'x': show(complete(restore(), key), decode)}
     else:
         if given is None:

@@ -33,9 +33,9 @@ class DataSpec(NamedTuple):
 
     Tokens, int32 `[L]`, are below `vocab_size`. Windows of documents have a `start_token`, which
     stands before the first token of each document and after the last; `units` are what they are
-    counted in besides tokens ('char', 'byte', 'frame', 'note'), and `tokenizer` is what turns them
-    into words or notes again, as JSON, where that takes a vocabulary (see `data/tokenizers.py` and
-    `data/events.py`).
+    counted in besides tokens ('char', 'byte', 'frame', 'note'). Of text, `tokenizer` is what turns
+    them into characters again, as JSON (`data/tokenizers.py`); of music in events, `words` says
+    what each token is (`data/events.py`).
     """
 
     shape: tuple[int, ...]
@@ -47,3 +47,4 @@ class DataSpec(NamedTuple):
     start_token: int | None = None
     units: tuple[str, ...] = ()
     tokenizer: str | None = None
+    words: tuple[str, ...] | None = None

@@ -26,7 +26,7 @@ from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
 from gen_jax.writers import write_atomically, write_json
 
-# What may differ when a run goes on: how long and how often, where the data lies, on what devices,
+# What may differ when a run goes on: how long and how often, where data lies, on what devices,
 # in which precision, whether activations are kept (`networks.*.remat`), and how often averages are,
 # though not whether. Everything else makes it another run.
 _MAY_DIFFER = (
@@ -276,6 +276,8 @@ def read_json(path: Path) -> dict:
 def _may_differ(field: str, there, here) -> bool:
     if field == 'ema.snapshot_every':
         return None not in (there, here)
+    if field == 'data.tokenizer':  # a file may lie elsewhere; its content is part of the data
+        return all(str(value).endswith('.json') for value in (there, here))
     return field.endswith('.remat') or any(
         field == allowed or field.startswith(allowed + '.') for allowed in _MAY_DIFFER
     )

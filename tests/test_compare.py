@@ -1,12 +1,15 @@
 """Evaluations side by side: the like ones in a table, the unlike ones refused by name."""
 
+import importlib
 import json
 
 import pytest
 
 from gen_jax.compare import compare
 from gen_jax.errors import InputError
+from gen_jax.evaluate import evaluate
 from gen_jax.passport import record
+from gen_jax.train import train
 
 
 def evaluated(folder, *, n=5000, extractor='aa', step=100, fd=3.0):
@@ -79,3 +82,36 @@ def test_through_the_door(launch, tmp_path):
     assert done.stderr.startswith('error: not comparable: FD: n is 5000 and 10000')
     like = evaluated(tmp_path / 'C')
     assert launch('--mode=compare', f'--workdirs={a},{like}').returncode == 0
+
+
+@pytest.fixture(scope='module')
+def of_text(tmp_path_factory):
+    """Three models of one text, evaluated after a step: by bytes, by characters, and by bytes with
+    more context for each."""
+    folders = []
+    for tokenizer, stride in (('bytes', None), ('characters', None), ('bytes', 4)):
+        config = importlib.import_module('configs.gpt_text').get_config('smoke')
+        with config.unlocked():
+            config.data.update(source='synthetic', tokenizer=tokenizer, evaluation_stride=stride)
+            config.data.vocab_size = None
+            config.train.update(num_steps=1, sample_every=None, evaluate_every=None, best_by=None)
+        config.evaluate.num_batches = None
+        folders.append(tmp_path_factory.mktemp('runs') / f'{tokenizer}_{stride}')
+        train(config, folders[-1])
+        evaluate(config, folders[-1])
+    return folders
+
+
+def test_what_is_per_character_compares_between_tokenizers(of_text, capsys):
+    by_bytes, by_characters, _ = of_text
+    with pytest.raises(InputError, match=r'not comparable: bits_per_token, loss, perplexity: n is'):
+        compare([by_bytes, by_characters])
+    shown = capsys.readouterr().out
+    assert 'bits_per_char' in shown and 'nats_per_byte' in shown and 'perplexity' not in shown
+
+
+def test_windows_that_differ_are_shown(of_text, capsys):
+    rows = compare([of_text[0], of_text[2]])
+    assert {'loss', 'perplexity', 'bits_per_byte'} <= rows.keys()
+    lines = [line for line in capsys.readouterr().out.splitlines() if 'are predicted' in line]
+    assert len(lines) == 1 and 'of which 16' in lines[0] and 'of which 4' in lines[0]

@@ -44,10 +44,10 @@ def case(tmp_path_factory):
     return SimpleNamespace(config=config, run=run, state=state, workdir=workdir)
 
 
-def complete(case, *prompts, max_tokens, options=OPTIONS):
+def complete(case, *prompts, max_tokens, batch_size=8, **options):
     tokens = [text.encode(prompt, case.run.spec, '--prompt') for prompt in prompts]
-    parts = list(make_completer(case.run, tokens, max_tokens, options)(case.state, KEY))
-    return tokens, parts
+    draw = make_completer(case.run, tokens, max_tokens, batch_size, {**OPTIONS, **options})
+    return tokens, list(draw(case.state, KEY))
 
 
 def test_continuations_grow_and_end_where_their_documents_do(case):
@@ -62,7 +62,8 @@ def test_continuations_grow_and_end_where_their_documents_do(case):
         row[: len(prompt)] = prompt
     predictor = case.run.method.predictor(case.state.ema_params)
     rules = samplers.Rules(stop=(end,))
-    whole = np.asarray(samplers.generate(predictor, whole, known, KEY, rules))
+    key = jax.random.fold_in(KEY, 0)  # of the first batch
+    whole = np.asarray(samplers.generate(predictor, whole, known, key, rules))
     early = 0
     for row, prompt in enumerate(tokens):
         new = whole[row, len(prompt) : len(prompt) + 20].tolist()
@@ -83,12 +84,53 @@ def test_a_prompt_longer_than_the_context_is_seen_from_its_end(case, capsys):
     np.testing.assert_array_equal(parts[-1][0][len(tokens) :], shorter[-1][0][16:])
 
 
-def test_beams_give_one_likely_continuation(case):
-    options = OPTIONS | {'num_beams': 3}
-    (tokens, _), parts = complete(case, 'Der', 'Bär', max_tokens=8, options=options)
-    assert len(parts) == 1 and len(parts[0][0]) <= len(tokens) + 8
-    with pytest.raises(InputError, match='stays within the context'):
-        complete(case, 'Der', max_tokens=100, options=options)
+def test_more_prompts_than_a_batch_are_continued_in_several(case):
+    """Greedily, so that it does not matter with which others one goes on."""
+    prompts = ['Der', 'Bär 1 g', 'D', 'heim', 'geht']
+    _, parts = complete(case, *prompts, max_tokens=12, batch_size=2, temperature=0.0)
+    _, at_once = complete(case, *prompts, max_tokens=12, temperature=0.0)
+    sizes = [len(rows) for rows in parts]
+    assert sizes == sorted(sizes) and set(sizes) == {2, 4, 5}
+    for found, expected in zip(parts[-1], at_once[-1], strict=True):
+        np.testing.assert_array_equal(found, expected)
+    _, drawn = complete(case, *['Der'] * 4, max_tokens=12, batch_size=2)
+    first, second = (drawn[-1][i : i + 2] for i in (0, 2))
+    assert any(a.tolist() != b.tolist() for a, b in zip(first, second, strict=True))
+
+
+def test_beams_find_the_likeliest_of_the_length_that_is_asked_for(case):
+    """Beside all continuations of two tokens; a longer search would begin otherwise."""
+    vocab_size, end = case.run.spec.vocab_size, case.run.spec.start_token
+    tokens, parts = complete(
+        case, 'Bär', 'Der', max_tokens=2, num_beams=vocab_size, length_penalty=0.0
+    )
+    predictor = case.run.method.predictor(case.state.ema_params)
+
+    def logs(rows):
+        rows = np.array(rows, np.int32)
+        cache = predictor.init_cache(len(rows), rows.shape[1])
+        return np.asarray(jax.nn.log_softmax(predictor.read(rows, cache, 0)[0][:, -1]), np.float64)
+
+    for found, prompt in zip(parts[-1], tokens, strict=True):
+        first = logs([prompt])[0]
+        second = logs([[*prompt, token] for token in range(vocab_size)])
+        second[end] = np.where(np.arange(vocab_size) == end, 0, -np.inf)  # it has ended
+        best = np.unravel_index((first[:, None] + second).argmax(), second.shape)
+        assert found.tolist() == [*prompt, *(token for token in best if token != end)]
+
+
+def test_a_search_says_at_once_what_it_cannot_do(case):
+    (tokens,), parts = complete(case, 'Der', max_tokens=None, num_beams=2)
+    assert len(parts[-1][0]) <= 17  # what the context of 16 has left after a prompt of 3
+    assert len(tokens) == 3
+    for wrong, message in (
+        ({'max_tokens': 15, 'num_beams': 2}, '--max_tokens: 15 after 3.* use at most 14'),
+        ({'max_tokens': 5, 'num_beams': 0}, r'sample\.options\.num_beams: 0'),
+        ({'max_tokens': 5, 'num_beams': 2, 'top_k': 3}, r'sample\.options\.num_beams: .* top_k'),
+        ({'max_tokens': 5, 'length_penalty': 1.0}, r'sample\.options\.length_penalty'),
+    ):
+        with pytest.raises(InputError, match=message):
+            complete(case, 'Der', **wrong)
 
 
 def test_one_text_is_shown_as_it_grows_and_several_at_the_end(case, capsys):
@@ -127,14 +169,17 @@ def test_prompts_come_from_a_flag_or_a_file(case, tmp_path):
     lines.write_text(json.dumps({'text': 'Bär'}) + '\n' + json.dumps({'text': 'Der'}) + '\n')
     assert [p.tolist() for p in read(file=str(tmp_path / 'one.txt'))] == [expected]
     assert len(read(file=str(lines))) == 2 and read(file=str(lines))[0].tolist() == expected
+    # As files of training are read: a line may be empty or hold a separator, and a mark may begin.
+    lines.write_text('\ufeff{"text": "Bär"}\n\n{"text": "Der"}\r\n', encoding='utf-8')
+    assert [len(p) for p in read(file=str(lines))] == [3, 3]
     lines.write_text('{"text": "Bär"}\n{"prompt": 3}\n')
     (tmp_path / 'bytes.txt').write_bytes(b'\xff\xfe')
     for arguments, message in (
         ({'prompt': 'a', 'file': 'b'}, 'give one of the two'),
         ({'prompt': 'Der 飞'}, r"--prompt: the character '飞'"),
-        ({'file': str(tmp_path / 'none')}, 'cannot read'),
+        ({'file': str(tmp_path / 'none')}, '--prompt_file: .*: cannot read none'),
         ({'file': str(tmp_path / 'bytes.txt')}, 'cannot read'),
-        ({'file': str(lines)}, r'line 2 of .*many\.jsonl'),
+        ({'file': str(lines)}, r'cannot read many\.jsonl:2 like \{"text"'),
     ):
         with pytest.raises(InputError, match=message):
             read(**arguments)
@@ -173,6 +218,7 @@ def test_sampling_writes_what_it_shows(case, tmp_path, capsys):
     assert out.read_text() == first and first.count('Der') == 2
     for wrong, message in (
         ({'max_tokens': 0, 'prompt': 'Der'}, '--max_tokens: 0'),
+        ({'max_tokens': 10**10, 'prompt': 'Der'}, '--max_tokens: 10000000000 must be from 1'),
         ({'max_tokens': 3}, '--max_tokens: it goes with --prompt'),
         ({'keep': 'top'}, '--keep: it goes with --given'),
         ({'prompt': 'Der', 'given': 'held_out'}, '--prompt: neither --given'),

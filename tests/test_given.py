@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gen_jax import keys
-from gen_jax.data import images, music, voices
+from gen_jax.data import images, music, progressions, voices
 from gen_jax.errors import InputError
 from gen_jax.given import HELD_OUT, given_of
 from gen_jax.run import assemble, initialize, load_data
@@ -30,19 +30,16 @@ def chorales():
 
 
 @pytest.mark.parametrize(
-    ('name', 'part', 'place'),
+    ('part', 'place'),
     [
-        ('digits', 'top', np.s_[:, :4]),
-        ('digits', 'bottom', np.s_[:, 4:]),
-        ('digits', 'left', np.s_[:, :, :4]),
-        ('digits', 'right', np.s_[:, :, 4:]),
-        ('chorales', 'soprano', np.s_[:, ::4]),
-        ('chorales', 'bass', np.s_[:, 3::4]),
-        ('chorales', 'beginning', np.s_[:, :4]),
+        ('top', np.s_[:, :4]),
+        ('bottom', np.s_[:, 4:]),
+        ('left', np.s_[:, :, :4]),
+        ('right', np.s_[:, :, 4:]),
     ],
 )
-def test_held_out_examples_are_given_in_part(name, part, place, request):
-    config, run = request.getfixturevalue(name)
+def test_held_out_examples_are_given_in_part(part, place, digits):
+    config, run = digits
     given = given_of(config, run, HELD_OUT, part, 5)
     split = load_data(config).evaluation
     expected = split.transform(split.fetch(np.arange(5)), np.zeros(5, np.uint64))
@@ -51,6 +48,27 @@ def test_held_out_examples_are_given_in_part(name, part, place, request):
     belongs = np.zeros(given.x.shape, bool)
     belongs[place] = True
     np.testing.assert_array_equal(given.known, belongs)
+
+
+@pytest.mark.parametrize(
+    ('part', 'place'),
+    [('soprano', np.s_[::4]), ('bass', np.s_[3::4]), ('beginning', np.s_[:16])],
+)
+def test_pieces_of_music_are_given_from_their_beginnings(part, place):
+    """Not from wherever a window begins; one that is over sooner is followed by ends."""
+    config = importlib.import_module('configs.gpt_jsb').get_config('smoke')
+    config.data.update(context=64, evaluation_split='valid', evaluation_stride=4)
+    run = assemble(config)
+    given = given_of(config, run, HELD_OUT, part, 32)
+    pieces = progressions.make(32, seed=1)  # the split 'valid' of what is made up
+    assert len({len(piece) for piece in pieces}) > 1
+    for x, known, piece in zip(given.x, given.known, pieces, strict=True):
+        whole = np.full(64, voices.END)
+        whole[: 4 * len(piece)] = voices.to_tokens(piece)[:64]
+        np.testing.assert_array_equal(x, whole)
+        belongs = np.zeros(64, bool)
+        belongs[place] = True
+        np.testing.assert_array_equal(known, belongs)
 
 
 def test_few_examples_are_given_in_turn(digits):
@@ -122,6 +140,6 @@ def test_what_cannot_be_given_is_refused(name, part, message):
 
 def test_only_voices_have_parts(chorales):
     _, run = chorales
-    spec = run.spec._replace(tokenizer='{}')
+    spec = run.spec._replace(words=('EOS_None',))
     with pytest.raises(InputError, match='voices'):
         music.known('soprano', spec)

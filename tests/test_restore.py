@@ -174,6 +174,13 @@ def test_text_of_another_tokenizer_is_refused(trained, tokens_config, tmp_path):
         InputError, match=r"^restore.model: .*: its tokenizer is another .*'w0' is 0"
     ):
         restore.weights(run, config, tmp_path)
+    # A run's own folder has a tokenizer as well.
+    workdir = shutil.copytree(trained[0], tmp_path / 'workdir')
+    (workdir / 'tokenizer.json').write_text(made(other))
+    with pytest.raises(InputError, match=r'^restore.model: .*: its tokenizer is another'):
+        restore.weights(run, restoring(tokens_config(), workdir), tmp_path)
+    (workdir / 'tokenizer.json').write_text(made(words))
+    restore.weights(run, restoring(tokens_config(), workdir), tmp_path)
     path.write_text(json.dumps('nothing'))
     with pytest.raises(InputError, match=r'tokenizer.json cannot be read'):
         restore.weights(run, config, tmp_path)

@@ -93,6 +93,12 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_drawn(config, field
         make_scores(assemble(config), config, metrics=config.evaluate.scores.metrics, num=30)
 
 
+def test_tokens_have_no_features():
+    config = importlib.import_module('configs.gpt_shakespeare_char_cpu').get_config('smoke')
+    with pytest.raises(InputError, match=r'evaluate\.scores\.features: tokens have none'):
+        make_scores(assemble(config), config, metrics=('SW',), num=30)
+
+
 def test_a_method_that_draws_nothing_has_no_scores():
     config = importlib.import_module('configs.feature_net_digits').get_config('smoke')
     with pytest.raises(InputError, match='draws no samples'):

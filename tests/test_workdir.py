@@ -93,6 +93,19 @@ def test_a_folder_of_another_config_names_what_differs(config, tmp_path):
         workdir.check(tmp_path, config)
 
 
+def test_the_file_of_a_tokenizer_may_lie_elsewhere(config, tmp_path):
+    """What is in it is part of the data, whose fingerprint tells."""
+    config = importlib.import_module('configs.gpt_text').get_config()
+    config.data.tokenizer = 'here/tokenizer.json'
+    with workdir.opened(tmp_path, config, 'abc', SPEC, {}):
+        pass
+    config.data.tokenizer = 'there/tokenizer.json'
+    workdir.check(tmp_path, config)
+    config.data.tokenizer = 'bpe'
+    with pytest.raises(InputError, match=r"data\.tokenizer is 'here/tokenizer\.json' there"):
+        workdir.check(tmp_path, config)
+
+
 @pytest.mark.parametrize('text', ['{"seed": ', '[1]'])
 def test_an_unreadable_record_is_named(text, config, tmp_path):
     (tmp_path / 'config.json').write_text(text)
@@ -106,11 +119,12 @@ def test_what_examples_are_like_is_kept_for_who_has_no_data(config, tmp_path):
     text = DataSpec(
         (4,), 'int32', vocab_size=9, start_token=8, units=('char', 'byte'), tokenizer='{"é": 1}'
     )
-    for spec in (image, text):
-        with workdir.opened(tmp_path / spec.dtype, config, 'abc', spec, {}):
+    music = text._replace(units=('note',), tokenizer=None, words=('EOS_None', 'Pitch_60'))
+    for name, spec in {'image': image, 'text': text, 'music': music}.items():
+        with workdir.opened(tmp_path / name, config, 'abc', spec, {}):
             pass
-        assert workdir.saved_spec(tmp_path / spec.dtype) == spec
-    assert (tmp_path / 'int32' / 'tokenizer.json').read_text() == '{"é": 1}'
-    (tmp_path / 'int32' / 'spec.json').write_text('{"shapes": 1}')
+        assert workdir.saved_spec(tmp_path / name) == spec
+    assert (tmp_path / 'text' / 'tokenizer.json').read_text() == '{"é": 1}'
+    (tmp_path / 'text' / 'spec.json').write_text('{"shapes": 1}')
     with pytest.raises(InputError, match=r'spec\.json'):
-        workdir.saved_spec(tmp_path / 'int32')
+        workdir.saved_spec(tmp_path / 'text')

@@ -16,6 +16,7 @@ Bits of zero leave an example as it is, up to noise that `decode` takes off agai
 """
 
 import functools
+import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -49,6 +50,7 @@ class Dataset(NamedTuple):
     `fingerprint` is 16 hex digits of a SHA-256, to tell two runs' data apart: of the content, or,
     where that lies in files, of what names it and of examples spread over it.
     `log_density(x)`, where it is known, is the exact log p of examples x `[N, ...]`, in nats `[N]`.
+    `text_fingerprint` is one of the text that evaluates, before it became tokens.
 
     A modality (`images.py`, ...) is a module with this `load`; `describe` of the same arguments,
     which returns a `Description` and reads no more of the data than the spec takes; `decode(x,
@@ -64,6 +66,7 @@ class Dataset(NamedTuple):
     spec: DataSpec
     fingerprint: str
     log_density: Callable[[np.ndarray], np.ndarray] | None = None
+    text_fingerprint: str | None = None
 
 
 class Description(NamedTuple):
@@ -75,6 +78,18 @@ class Description(NamedTuple):
     spec: DataSpec
     present: bool
     lines: tuple[str, ...]
+
+
+def digest(*parts: np.ndarray | str) -> str:
+    """The first 16 hex digits of the SHA-256 of arrays (their shapes too) and words."""
+    sha = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            sha.update(part.encode())
+        else:
+            sha.update(f'{part.dtype}{part.shape}'.encode())
+            sha.update(np.ascontiguousarray(part))
+    return sha.hexdigest()[:16]
 
 
 def training_batches(

@@ -14,7 +14,6 @@ A note is `NOTE` numbers: start and duration in twelfths of a beat, pitch, veloc
 """
 
 import functools
-import json
 import sys
 from types import ModuleType
 
@@ -50,7 +49,7 @@ def encoding() -> Encoding:
             vocab_size=len(words),
             start_token=start,
             units=('note',),
-            tokenizer=json.dumps({'tokenization': 'REMI', 'vocabulary': words}),
+            words=tuple(words),
         ),
         np.array([start], np.uint16),
         is_note[:, None].astype(np.float32),
@@ -69,7 +68,7 @@ def decode(x: np.ndarray, spec: DataSpec) -> np.ndarray:
       InputError: this vocabulary is not that of the miditok that is installed.
     """
     tokenizer = _tokenizer()
-    if vocabulary(spec) != list(tokenizer.vocab):
+    if spec.words != tuple(tokenizer.vocab):
         raise InputError('data.encoding: the installed miditok has another vocabulary')
     notes = np.zeros((len(x), x.shape[1] // _SHORTEST, NOTE), np.int32)
     for row, tokens in zip(notes, np.asarray(x), strict=True):
@@ -82,11 +81,6 @@ def decode(x: np.ndarray, spec: DataSpec) -> np.ndarray:
         found = found[np.lexsort((found[:, 2], found[:, 0]))]
         row[: len(found)] = found
     return notes
-
-
-def vocabulary(spec: DataSpec) -> list[str]:
-    """What each token says: 'Pitch_60', 'Position_12', ..."""
-    return json.loads(spec.tokenizer)['vocabulary']
 
 
 def to_notes(piece: np.ndarray) -> Notes:

@@ -1,9 +1,12 @@
-"""Folders of the user's own files: found all the way down, and some of them held out."""
+"""Folders of the user's own files: found all the way down, read, and some of them held out."""
 
 import hashlib
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,12 +37,26 @@ def search(data_dir: str | None, suffixes: tuple[str, ...], what: str) -> tuple[
 
 
 def walk(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files under `root`, all the way down, with these endings, sorted; no hidden ones."""
-    return sorted(
-        path
-        for path in root.rglob('*')
-        if path.suffix.lower() in suffixes and not path.name.startswith('.') and path.is_file()
-    )
+    """The files under `root`, all the way down, with these endings, sorted; no hidden ones, nor
+    any in hidden folders."""
+
+    def is_hidden(path: Path) -> bool:
+        return any(name.startswith('.') for name in path.relative_to(root).parts)
+
+    found = (path for path in root.rglob('*') if path.suffix.lower() in suffixes)
+    return sorted(path for path in found if not is_hidden(path) and path.is_file())
+
+
+def read_all(read: Callable[[Any], Any], items: Sequence, title: str) -> Iterator:
+    """Yields read(item) in order; reads in threads and draws a bar, if there is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as pool:
+        results = pool.map(read, items)
+        yield from track(
+            results, title, total=len(items), console=Console(stderr=True), transient=True
+        )
 
 
 def divide(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from gen_jax.data import image_files, pixels, synthetic, tfds_images
-from gen_jax.data.dataset import Arrays, Dataset, Description, Split
+from gen_jax.data.dataset import Arrays, Dataset, Description, Split, digest
 from gen_jax.data.pixels import Images, ImageSet
 from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
@@ -53,7 +53,7 @@ def load(
     Raises:
       InputError: naming the field that is wrong, for everything the user can mend.
     """
-    _check(source, name, image_size, channels)
+    _check(source, name, data_dir, image_size, channels)
     images = _read(source, name, data_dir, image_size, channels)
     spec = images.spec._replace(dequantized=dequantize)
     return Dataset(
@@ -79,7 +79,7 @@ def describe(
     Raises:
       InputError: as `load`, except that a TFDS set may be absent.
     """
-    _check(source, name, image_size, channels)
+    _check(source, name, data_dir, image_size, channels)
     size = {'image_size': image_size, 'channels': channels}
     if source == 'tfds':
         found = tfds_images.describe(name=name, data_dir=data_dir, **size)
@@ -143,7 +143,13 @@ def known(part: str, spec: DataSpec) -> np.ndarray:
     return np.broadcast_to(chosen, (height, width, 1))
 
 
-def _check(source: str, name: str | None, image_size: int | None, channels: int | None) -> None:
+def _check(
+    source: str,
+    name: str | None,
+    data_dir: str | None,
+    image_size: int | None,
+    channels: int | None,
+) -> None:
     if source not in SOURCES:
         raise InputError(f'data.source: {source!r} for images; use one of {", ".join(SOURCES)}')
     pixels.check_size(image_size, channels)
@@ -152,6 +158,11 @@ def _check(source: str, name: str | None, image_size: int | None, channels: int 
             raise InputError(
                 f"data.name: {name!r} does not ship with the packages, only 'digits' does; "
                 "for other sets use data.source 'tfds' or 'folder'"
+            )
+        if data_dir is not None:
+            raise InputError(
+                f"data.data_dir: {data_dir}; data.source 'embedded' reads no folder; set it to "
+                "'folder' or 'tfds', or leave data.data_dir None"
             )
         if image_size not in (None, 8) or channels not in (None, 1):
             raise InputError(
@@ -193,7 +204,7 @@ def _digits() -> ImageSet:
         pixels.in_memory(image[kept], label[kept]),
         pixels.in_memory(image[held_out], label[held_out]),
         _DIGITS,
-        pixels.digest(image[kept], label[kept], image[held_out], label[held_out]),
+        digest(image[kept], label[kept], image[held_out], label[held_out]),
     )
 
 

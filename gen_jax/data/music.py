@@ -21,10 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from gen_jax.data import events, folder, midi_files, progressions, synthesis, voices, windows
-from gen_jax.data.dataset import Dataset, Description
+from gen_jax.data.dataset import Dataset, Description, digest
 from gen_jax.data.encoding import Encoding, Unsuitable, transposition
 from gen_jax.data.notes import one_after_another
-from gen_jax.data.pixels import digest, read_all
 from gen_jax.errors import InputError
 from gen_jax.files import replacing
 from gen_jax.types import DataSpec
@@ -129,7 +128,7 @@ def decode(x: np.ndarray, spec: DataSpec) -> np.ndarray:
     Of voices: pitches by sixteenths, int8 `[N, L / 4, 4]`, -1 where silent and after the end. Of
     events: notes, int32 `[N, L // 3, 5]`, as `events.py` says, of duration 0 after the last.
     """
-    return voices.decode(x) if spec.tokenizer is None else events.decode(x, spec)
+    return voices.decode(x) if spec.words is None else events.decode(x, spec)
 
 
 def write(music: np.ndarray, stem: Path, suffix: str = SUFFIXES[0]) -> Path:
@@ -160,7 +159,7 @@ def read(path: Path, spec: DataSpec) -> np.ndarray:
     Raises:
       InputError: it cannot be encoded, or this spec is not of voices.
     """
-    if spec.tokenizer is not None:
+    if spec.words is not None:
         raise InputError("--given: only music in the encoding 'voices' has parts")
     try:
         piece = voices.of_midi(path, melody=True)
@@ -174,7 +173,7 @@ def read(path: Path, spec: DataSpec) -> np.ndarray:
 
 def known(part: str, spec: DataSpec) -> np.ndarray:
     """Which tokens belong to one of `PARTS`, a voice or the first quarter: bool `[L]`."""
-    if spec.tokenizer is not None:
+    if spec.words is not None:
         raise InputError("--keep: only music in the encoding 'voices' has parts")
     places = np.arange(spec.shape[0])
     if part == 'beginning':
@@ -237,7 +236,7 @@ def _read_folder(data_dir: str | None, encoder: Encoding) -> tuple[Pieces, Piece
         except (Unsuitable, OSError) as reason:
             return f'{path.as_posix()} ({reason})'
 
-    found = dict(zip(paths, read_all(read, paths, f'reading {root}'), strict=True))
+    found = dict(zip(paths, folder.read_all(read, paths, f'reading {root}'), strict=True))
     good = [path for path, tokens in found.items() if not isinstance(tokens, str)]
     bad = [reason for reason in found.values() if isinstance(reason, str)]
     folder.check_readable(root, bad, len(good), 'cannot be encoded')

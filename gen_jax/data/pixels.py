@@ -7,15 +7,15 @@ An image is uint8 `[H, W, C]` that counts levels, 0 … L-1 (L = 256 for 8-bit i
                                    probability of v (Theis et al., 2016, arXiv:1511.01844).
 """
 
-import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gen_jax.data.dataset import digest
+from gen_jax.data.folder import read_all
 from gen_jax.errors import InputError
 from gen_jax.files import replacing
 from gen_jax.types import DataSpec
@@ -86,30 +86,6 @@ def _decoded(images: Images, title: str) -> Images:
 def fits_in_memory(num_bytes: int) -> bool:
     """Whether decoded images may stay in memory: they may take a quarter of the machine's."""
     return num_bytes <= os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 4
-
-
-def read_all(read: Callable[[Any], Any], items: Sequence, title: str) -> Iterator:
-    """Yields read(item) in order; reads in threads and draws a bar, if there is a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as pool:
-        results = pool.map(read, items)
-        yield from track(
-            results, title, total=len(items), console=Console(stderr=True), transient=True
-        )
-
-
-def digest(*parts: np.ndarray | str) -> str:
-    """The first 16 hex digits of the SHA-256 of arrays (their shapes too) and words."""
-    sha = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            sha.update(part.encode())
-        else:
-            sha.update(f'{part.dtype}{part.shape}'.encode())
-            sha.update(np.ascontiguousarray(part))
-    return sha.hexdigest()[:16]
 
 
 def levels_to_x(image: np.ndarray, levels: int) -> np.ndarray:

@@ -6,7 +6,8 @@ conditional model has something to tell apart, and jitter, width and brightness 
 
 import numpy as np
 
-from gen_jax.data.pixels import Images, ImageSet, digest, in_memory
+from gen_jax.data.dataset import digest
+from gen_jax.data.pixels import Images, ImageSet, in_memory
 from gen_jax.types import DataSpec
 
 NUM_TRAIN, NUM_EVALUATION = 1024, 256

@@ -91,6 +91,7 @@ def load(
         evaluation=windows.evaluation(evaluation, context, evaluation_stride, units),
         spec=_spec(words, context),
         fingerprint=tokens.fingerprint,
+        text_fingerprint=tokens.text_fingerprint,
     )
 
 
@@ -139,12 +140,15 @@ def describe(
 
 
 def decode(x: np.ndarray, spec: DataSpec) -> np.ndarray:
-    """Tokens int `[N, L]` to text, str `[N]`; see `Tokenizer.decode`.
+    """Tokens int `[N, L]` to text, str `[N]`, without ends at the end; see `Tokenizer.decode`.
 
     NumPy drops zero bytes at the end of a string.
     """
-    words = tokenizers.from_json(spec.tokenizer)
-    return np.array([words.decode(row) for row in np.asarray(x)], str)
+    words, texts = tokenizers.from_json(spec.tokenizer), []
+    for row in np.asarray(x):
+        inside = np.flatnonzero(row != spec.start_token)
+        texts.append(words.decode(row[: inside[-1] + 1 if len(inside) else 0]))
+    return np.array(texts, str)
 
 
 def encode(text: str, spec: DataSpec, field: str) -> np.ndarray:

@@ -55,6 +55,29 @@ def corpus(data_dir: str | None) -> Corpus:
     )
 
 
+def read(path: Path, field: str) -> list[str]:
+    """The documents of a file: the objects of a .jsonl file, or all of any other.
+
+    Raises:
+      InputError: naming `field`: it cannot be read, or one of its lines is no document.
+    """
+    path = path.expanduser()
+    if path.suffix.lower() == '.jsonl':
+        documents = list(_lines(path.name, path))
+    else:
+        documents = [Document(path.name, functools.partial(_pieces, path))]
+    if not documents:
+        raise InputError(f'{field}: {path} holds no line')
+    texts = []
+    for document in documents:
+        try:
+            texts.append(''.join(document.pieces()))
+        except ValueError as error:
+            wanted = ' like {"text": "..."}' if path.suffix.lower() == '.jsonl' else ''
+            raise InputError(f'{field}: cannot read {document.name}{wanted} ({error})') from None
+    return texts
+
+
 def _search(data_dir: str | None) -> tuple[Path, list[Path]]:
     kinds = ' or '.join(_SUFFIXES)
     if not data_dir:

@@ -37,7 +37,7 @@ from gen_jax.data.tokenizers import Tokenizer
 from gen_jax.errors import InputError
 
 SPLITS = ('train', 'evaluation')
-_FORMAT = 1  # of the entries; another number lets those of before alone
+_FORMAT = 2  # of the entries; another number lets those of before alone
 _ABANDONED = 3 * 24 * 3600  # seconds
 _BATCH = 2**21  # characters, at most, that are encoded at once ...
 _BATCH_TEXTS = 2**14  # ... and texts
@@ -53,11 +53,12 @@ class Part(NamedTuple):
 
 class Tokens(NamedTuple):
     """Both splits; `fingerprint` is 16 hex digits of a SHA-256 of the tokenizer and both streams,
-    `folder` where they lie."""
+    `text_fingerprint` of the text that evaluates, `folder` where they lie."""
 
     train: Part
     evaluation: Part
     fingerprint: str
+    text_fingerprint: str
     folder: Path
 
 
@@ -198,6 +199,7 @@ def _write_tokens(
     dtype = np.dtype('<u2' if tokenizer.vocab_size <= 2**16 else '<u4')
     end = np.array([tokenizer.end_token], np.int32)
     hashes = {split: hashlib.sha256() for split in SPLITS}
+    of_text = hashlib.sha256()
     totals = {split: {'tokens': 0, 'documents': -1, 'characters': 0} for split in SPLITS}
     with ExitStack() as stack:
         advance = stack.enter_context(
@@ -212,6 +214,8 @@ def _write_tokens(
                 arrays[split].append(end if text is None else next(encoded))
                 totals[split]['documents'] += text is None
                 totals[split]['characters'] += len(text or '')
+                if split == 'evaluation':
+                    of_text.update(b'\0' if text is None else text.encode())
             for split in SPLITS:
                 tokens = np.concatenate([end[:0], *arrays[split]]).astype(dtype)
                 files[split].write(tokens)
@@ -225,6 +229,7 @@ def _write_tokens(
     parts = (tokenizer.json, *(hashes[split].hexdigest() for split in SPLITS))
     fingerprint = hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
     meta = {'dtype': dtype.str, 'fingerprint': fingerprint, **totals}
+    meta['text_fingerprint'] = of_text.hexdigest()[:16]
     _write(folder / 'meta.json', json.dumps(meta))
 
 
@@ -258,7 +263,7 @@ def _open(folder: Path) -> Tokens:
             of_split = meta[split]
             stream = np.memmap(folder / split, meta['dtype'], 'r', shape=(of_split['tokens'],))
             parts.append(Part(stream, of_split['documents'], of_split['characters']))
-        return Tokens(*parts, meta['fingerprint'], folder)
+        return Tokens(*parts, meta['fingerprint'], meta['text_fingerprint'], folder)
 
 
 @contextlib.contextmanager

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from gen_jax.data.dataset import Arrays, Dataset, Description, Split
-from gen_jax.data.pixels import digest, write_picture
+from gen_jax.data.dataset import Arrays, Dataset, Description, Split, digest
+from gen_jax.data.pixels import write_picture
 from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
 

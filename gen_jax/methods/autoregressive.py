@@ -25,7 +25,7 @@ from gen_jax.errors import InputError
 from gen_jax.losses import likelihood
 from gen_jax.methods.method import Method, Perplexity, Phase, Ratio, check_label, check_players
 from gen_jax.samplers import tokens as samplers
-from gen_jax.samplers.beam_search import beam_search
+from gen_jax.samplers.beam_search import beam_search, check_search
 from gen_jax.types import Array, Batch, DataSpec, Key
 
 
@@ -44,7 +44,7 @@ def autoregressive(
       spec: tokens `[L]`, or images with levels.
       class_conditional: whether images are given their label.
       separate_documents: whether a token is kept from seeing documents before its own, where
-        several share a window.
+        several share a window; then each sample is one document, or its beginning.
 
     Raises:
       InputError: data that is not made of tokens or levels, or an option that it has no use for.
@@ -127,7 +127,8 @@ class Model(NamedTuple):
 
 def _init(model: Model, key: Key, batch: Batch) -> tuple[dict, dict]:
     x = jnp.zeros((1, 1), jnp.int32)  # parameters do not depend on the length
-    return {'model': model.network.init(key, x, train=False)['params']}, {}
+    segments = x if model.separate_documents else None  # a network that cannot says so now
+    return {'model': model.network.init(key, x, segments=segments, train=False)['params']}, {}
 
 
 def _loss(
@@ -189,16 +190,20 @@ def _sample(
     min_p: float | None = None,
     repetition_penalty: float = 1.0,
     num_beams: int | None = None,
+    length_penalty: float | None = None,
 ) -> Array:
     check_label(cond, model.num_classes)
-    tokens = jnp.zeros((num, model.length), jnp.int32)
+    # Where documents are kept apart, one ends what is drawn, and ends fill the rest.
+    stop = (model.spec.start_token,) if model.separate_documents else ()
+    tokens = jnp.full((num, model.length), stop[0] if stop else 0, jnp.int32)
     known = jnp.zeros((num, model.length), bool)
     if given is not None:
         x, known = given
         tokens = model.tokens(x)
         known = jnp.broadcast_to(known, x.shape).reshape(tokens.shape)
-    rules = samplers.Rules(repetition_penalty, temperature, top_k, top_p, min_p)
+    rules = samplers.Rules(repetition_penalty, temperature, top_k, top_p, min_p, stop)
     samplers.check(rules)
+    check_search(rules, num_beams, length_penalty)
     start = model.starts(num, cond)[:, None]
     tokens = jnp.concatenate([start, tokens], 1)
     known = jnp.concatenate([jnp.ones_like(known[:, :1]), known], 1)
@@ -206,7 +211,8 @@ def _sample(
     if num_beams is None:
         drawn = samplers.generate(predict, tokens, known, key, rules)
     else:
-        drawn = beam_search(predict, tokens, known, num_beams=num_beams)
+        search = {'num_beams': num_beams, 'length_penalty': length_penalty, 'stop': stop}
+        drawn = beam_search(predict, tokens, known, **search)
     return model.examples(drawn[:, 1:])
 
 
@@ -218,13 +224,13 @@ def estimators(model: Model) -> dict[str, str]:
             'loss': f'exact (-log {p}, nats per dimension)',
             'bits_per_dim': f'exact (-log2 {p}, per dimension)',
         }
-    seen = f'given at most {model.length} tokens before it'
+    seen = 'given those before it in its window'
     values = {
         'loss': f'exact (-log p of a token {seen}; nats per token)',
         'bits_per_token': f'exact (-log2 p of a token {seen})',
         'perplexity': f'exact (exp of the mean of -log p of a token {seen})',
     }
     for unit in model.spec.units:
-        values[f'nats_per_{unit}'] = f'exact (-log p of the tokens, {seen[6:]}; per {unit})'
-        values[f'bits_per_{unit}'] = f'exact (-log2 p of the tokens, {seen[6:]}; per {unit})'
+        values[f'nats_per_{unit}'] = f'exact (-log p of each token {seen}; per {unit})'
+        values[f'bits_per_{unit}'] = f'exact (-log2 p of each token {seen}; per {unit})'
     return values

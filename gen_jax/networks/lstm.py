@@ -8,9 +8,11 @@ What came before the first token is c = h = 0. It answers the same calls as the 
 the (c, h) of each layer as what is kept of the tokens before.
 """
 
+import functools
 from collections.abc import Mapping
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from gen_jax.errors import InputError
@@ -61,7 +63,7 @@ class LSTM(nn.Module):
         """
         if segments is not None:
             raise InputError(
-                'method.separate_documents: a recurrent network reads on; set it False'
+                'method.separate_documents: a recurrent network reads on; set it to False'
             )
         h = nn.Embed(self.vocab_size, self.width, dtype=self.dtype, name='tokens')(tokens)
         kept = []
@@ -72,12 +74,16 @@ class LSTM(nn.Module):
             after, h = nn.RNN(cell, name=f'layer_{i}')(h, initial_carry=before, return_carry=True)
             kept.append(after)
         h = Dropout(self.dropout)(h, train=train)
-        logits = nn.Dense(self.vocab_size, dtype=self.dtype, name='head')(h).astype(jnp.float32)
+        # Products of half precision are summed in float32, and stay so.
+        product = functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
+        head = nn.Dense(self.vocab_size, dtype=self.dtype, dot_general=product, name='head')
+        logits = head(h)
         return logits if cache is None else (logits, tuple(kept))
 
     def init_cache(self, batch_size: int, length: int) -> Cache:
-        """What is kept before the first token; it does not grow with the length."""
-        nothing = jnp.zeros((batch_size, self.width), self.dtype)
+        """What is kept before the first token, float32 as where no cache is given; it does not
+        grow with the length."""
+        nothing = jnp.zeros((batch_size, self.width), jnp.float32)
         return ((nothing, nothing),) * self.num_layers
 
     def grow_cache(self, cache: Cache, length: int) -> Cache:

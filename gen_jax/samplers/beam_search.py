@@ -33,13 +33,27 @@ class Beams(NamedTuple):
     done: Array
 
 
+def check_search(rules: Rules, num_beams: int | None, length_penalty: float | None) -> None:
+    """Raises InputError unless these options of decoding go together; None of beams is no search,
+    but sequences drawn by the rules."""
+    if num_beams is None and length_penalty is not None:
+        raise InputError('length_penalty: it compares beams; set num_beams, or leave it None')
+    if num_beams is not None and num_beams < 1:
+        raise InputError(f'num_beams: {num_beams} must be at least 1, or None')
+    if num_beams is not None and rules._replace(stop=()) != Rules():
+        raise InputError(
+            'num_beams: a search looks for the likeliest; leave temperature and '
+            'repetition_penalty 1, and top_k, top_p and min_p None'
+        )
+
+
 def beam_search(
     predictor: Predictor,
     tokens: Array,
     known: Array,
     *,
     num_beams: int,
-    length_penalty: float = 1.0,
+    length_penalty: float | None = None,
     stop: tuple[int, ...] = (),
     prefix: int = 1,
 ) -> Array:
@@ -50,20 +64,19 @@ def beam_search(
       tokens: int32 `[B, N]`; what is known stays, and so does what follows an end.
       known: bool `[B, N]`, the first `prefix` of all sequences among them.
       num_beams: of (1).
-      length_penalty: of (2); 0 compares log p as it is.
+      length_penalty: of (2); 0 compares log p as it is, and None is 1.
       stop: tokens that end a sequence.
       prefix: how many tokens all sequences begin with.
 
     Raises:
-      InputError: no beams, or sequences longer than the context.
+      InputError: sequences longer than the context.
     """
-    if num_beams < 1:
-        raise InputError(f'num_beams: {num_beams} must be at least 1')
+    length_penalty = 1.0 if length_penalty is None else length_penalty
     batch, length = tokens.shape
     if length - 1 > predictor.context:
         raise InputError(
-            f'num_beams: beam search stays within the context, {predictor.context} tokens, and '
-            f'{length - 1} are asked for; ask for fewer, or leave num_beams None'
+            f'beam search stays within the context, {predictor.context} tokens, and {length - 1} '
+            'are asked for; ask for fewer, or leave num_beams None'
         )
     tokens, known = (jnp.repeat(rows, num_beams, axis=0) for rows in (tokens, known))
     cache = predictor.init_cache(batch * num_beams, length - 1)

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from gen_jax.data.dataset import Split, evaluation_batches, training_batches
+from gen_jax.data.dataset import Split, digest, evaluation_batches, training_batches
 from gen_jax.errors import InputError
 
 
@@ -167,3 +167,13 @@ def test_the_interpreter_exits_with_a_stream_open():
         'next(stream)\n'
     )
     subprocess.run([sys.executable, '-c', program], check=True, timeout=60)
+
+
+def test_the_digest_tells_contents_shapes_and_types_apart():
+    a = np.arange(12, dtype=np.uint8)
+    digests = {
+        digest(*parts)
+        for parts in [(a,), (a.reshape(3, 4),), (a + 1,), (a.astype(np.int8),), (a, 'x')]
+    }
+    assert len(digests) == 5
+    assert all(len(d) == 16 and int(d, 16) >= 0 for d in digests)

@@ -9,7 +9,7 @@ from gen_jax.errors import InputError
 
 
 def test_files_are_found_all_the_way_down_and_hidden_ones_left_out(tmp_path):
-    for name in ('b.mid', 'a/deep/c.MIDI', '.hidden.mid', 'notes.txt'):
+    for name in ('b.mid', 'a/deep/c.MIDI', '.hidden.mid', 'a/.trash/d.mid', 'notes.txt'):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     root, paths = folder.search(str(tmp_path), ('.mid', '.midi'), 'MIDI file')

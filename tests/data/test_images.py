@@ -140,6 +140,7 @@ def test_describe_agrees_with_load(arguments):
         ({'source': 'web'}, 'data.source'),
         ({'source': 'embedded', 'name': 'cifar10'}, 'data.name'),
         ({'source': 'embedded', 'image_size': 16}, 'data.image_size'),
+        ({'source': 'embedded', 'data_dir': 'x'}, 'data.data_dir'),
         ({'source': 'synthetic'}, 'data.image_size'),
         ({'source': 'synthetic', 'image_size': 0}, 'data.image_size'),
         ({'source': 'synthetic', 'image_size': 8, 'channels': 2}, 'data.channels'),

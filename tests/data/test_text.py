@@ -211,6 +211,8 @@ def test_samples_become_text_and_a_file(tmp_path):
     spec = text.describe(source='synthetic', tokenizer='bytes', context=4).spec
     x = np.array([list(b'abcd'), [*b'e', 256, *b'f\n'], [0xC3, 0x41, 0xC3, 0xA9]], np.int32)
     texts = text.decode(x, spec)
+    ended = np.array([[256] * 4, [*b'g', 256, 256, 256], [256, *b'h', 256, 256]])
+    assert text.decode(ended, spec).tolist() == ['', 'g', '\n<|endoftext|>\nh']
     assert texts.tolist() == ['abcd', 'e\n<|endoftext|>\nf\n', '\ufffdAé']
     np.save(tmp_path / 'x.npy', texts)  # as `--mode=sample` keeps them: without pickle
     path = text.write(texts, tmp_path / 'deep' / 'step_1', '.txt')

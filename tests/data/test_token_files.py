@@ -130,6 +130,16 @@ def test_the_fingerprint_is_of_the_tokens():
     assert found.fingerprint == whole[:16]
 
 
+def test_a_text_has_one_fingerprint_whatever_its_tokens():
+    texts = ['some text', 'and more']
+    words = tokenizers.of_characters(''.join(texts))
+    of_text = tokenize(corpus_of(texts, identity='0')).text_fingerprint
+    assert tokenize(corpus_of(texts, identity='1'), words).text_fingerprint == of_text
+    for number, other in enumerate((['some tent', 'and more'], ['some text', 'and', ' more'])):
+        found = tokenize(corpus_of(other, identity=f'other {number}'))
+        assert found.text_fingerprint != of_text
+
+
 def test_two_that_prepare_at_once_get_the_same(cache):
     """Both are in the middle of it before either goes on."""
     corpus = corpus_of(['some text', 'and more'])

@@ -14,6 +14,7 @@ from scipy import stats
 from gen_jax.errors import InputError
 from gen_jax.evaluate import summarize
 from gen_jax.methods.autoregressive import autoregressive
+from gen_jax.networks.lstm import LSTM
 from gen_jax.networks.transformer import Transformer
 from gen_jax.types import DataSpec
 
@@ -105,6 +106,8 @@ def test_windows_count_what_has_weight():
     for name, value in expected.items():
         assert results[name]['value'] == pytest.approx(value, rel=1e-5), name
         assert 'exact' in results[name]['estimator']
+        counted = 2 if name.endswith('byte') else 1
+        assert results[name]['n'] == counted * number
     phase = model.method.phases[0]
     loss, _ = phase.loss(model.params, SimpleNamespace(model_state={}), batch, jax.random.key(0))
     assert float(loss) == pytest.approx(expected['loss'], rel=1e-5)
@@ -127,6 +130,29 @@ def test_separate_documents_do_not_see_each_other():
     together = model_of(DOCUMENTS, network).method.sample.args[0]
     nats = np.asarray(together.nats(apart.params, batch, train=False))
     assert np.abs(nats[0, 3:7] - nats[1, 3:7]).max() > 1e-3
+
+
+def test_separate_documents_are_drawn_one_by_one():
+    """What is drawn after an end would see the document before: ends fill the rest."""
+    method = model_of(DOCUMENTS, separate_documents=True)
+    draw = jax.jit(functools.partial(method.method.sample, num=300))
+    x = np.asarray(draw(method.params, {}, jax.random.key(0)))
+    ended = np.logical_or.accumulate(x == 4, axis=1)
+    assert 0.2 < ended[:, -2].mean() < 1 and not ended[:, 0].all()
+    assert np.all(x[ended] == 4)
+    # Up to its end it is drawn as it would be without.
+    plain = model_of(DOCUMENTS)
+    others = np.asarray(
+        jax.jit(functools.partial(plain.method.sample, num=300))(
+            method.params, {}, jax.random.key(0)
+        )
+    )
+    np.testing.assert_array_equal(x[~ended], others[~ended])
+
+
+def test_a_recurrent_network_cannot_separate_documents():
+    with pytest.raises(InputError, match=r'method\.separate_documents: .* set it to False'):
+        model_of(DOCUMENTS, functools.partial(LSTM, width=8), separate_documents=True)
 
 
 def test_what_is_given_stays_and_the_rest_follows_it():
@@ -171,7 +197,13 @@ def test_data_and_options_that_do_not_go_together_are_refused(spec, options, wor
 
 def test_options_of_sampling_that_make_no_sense_are_refused():
     model = model_of(SEQUENCES)
-    for options, words in (({'cond': jnp.zeros(2)}, 'labels'), ({'top_k': 0}, 'top_k')):
+    for options, words in (
+        ({'cond': jnp.zeros(2)}, 'labels'),
+        ({'top_k': 0}, 'top_k'),
+        ({'num_beams': 0}, 'num_beams'),
+        ({'num_beams': 2, 'min_p': 0.1}, 'num_beams: a search looks for the likeliest'),
+        ({'length_penalty': 0.5}, 'length_penalty: it compares beams'),
+    ):
         with pytest.raises(InputError, match=words):
             model.method.sample(model.params, {}, jax.random.key(0), 2, **options)
     told = model_of(IMAGES, class_conditional=True)

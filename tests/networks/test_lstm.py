@@ -56,6 +56,21 @@ def test_what_is_kept_answers_as_the_whole_does(case):
     np.testing.assert_allclose(jnp.concatenate([first, rest], 1), whole, rtol=1e-5, atol=1e-6)
 
 
+def test_in_half_precision_what_is_kept_is_the_same_too(case):
+    _, params = case
+    network = LSTM(vocab_size=5, context=7, width=6, num_layers=2, dtype='bfloat16')
+    whole = network.apply({'params': params}, TOKENS)
+    assert whole.dtype == jnp.float32
+    assert (whole != whole.astype(jnp.bfloat16)).any()  # logits are not rounded
+    cache, logits = network.init_cache(2, 7), []
+    for t in range(7):
+        now, after = network.apply({'params': params}, TOKENS[:, t : t + 1], cache=cache)
+        shapes = (jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), c) for c in (cache, after))
+        assert next(shapes) == next(shapes)
+        cache, logits = after, [*logits, now]
+    np.testing.assert_allclose(jnp.concatenate(logits, 1), whole, rtol=1e-5, atol=1e-6)
+
+
 def test_what_it_cannot_do_is_refused(case):
     network, params = case
     with pytest.raises(InputError, match='separate_documents'):

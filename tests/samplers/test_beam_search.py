@@ -12,7 +12,7 @@ import pytest
 from gen_jax.errors import InputError
 from gen_jax.networks.transformer import Transformer
 from gen_jax.samplers import tokens as samplers
-from gen_jax.samplers.beam_search import beam_search
+from gen_jax.samplers.beam_search import beam_search, check_search
 
 VOCAB, LENGTH = 3, 6
 
@@ -100,5 +100,6 @@ def test_what_cannot_be_searched_is_refused(model):
     tokens = jnp.zeros((1, LENGTH + 2), jnp.int32)
     with pytest.raises(InputError, match='within the context'):
         beam_search(predictor, tokens, tokens == 0, num_beams=2)
-    with pytest.raises(InputError, match='num_beams'):
-        beam_search(predictor, tokens[:, :3], tokens[:, :3] == 0, num_beams=0)
+    with pytest.raises(InputError, match='num_beams: 0'):
+        check_search(samplers.Rules(), 0, None)
+    check_search(samplers.Rules(stop=(3,)), 2, 1.0)
