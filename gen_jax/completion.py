@@ -34,7 +34,7 @@ _MOST_TOKENS = 2**20  # after a prompt
 
 
 def prompts_of(config, run: Run, prompt: str | None, prompt_file: str | None) -> list[np.ndarray]:
-    """The tokens of the prompts that the flags give, int32 `[P]` each, at least one.
+    """The tokens of the prompts that the flags give, int32 `[P]` each.
 
     A file is read as those of training are (`data/text_files.py`): every line of a .jsonl file is a
     prompt, an object with "text"; any other file is one prompt. An empty prompt is the beginning of
@@ -50,9 +50,7 @@ def prompts_of(config, run: Run, prompt: str | None, prompt_file: str | None) ->
         raise InputError('--prompt: only a model of text, token after token, goes on from one')
     field = '--prompt' if prompt_file is None else f'--prompt_file: {prompt_file}'
     texts = [prompt] if prompt_file is None else text_files.read(Path(prompt_file), field)
-    found = [modality(config).encode(text, run.spec, field) for text in texts]
-    start = np.array([run.spec.start_token], np.int32)
-    return [tokens if len(tokens) else start for tokens in found]
+    return [modality(config).encode(text, run.spec, field) for text in texts]
 
 
 def make_completer(
@@ -67,7 +65,7 @@ def make_completer(
 
     Args:
       run: whose method draws.
-      prompts: tokens, at least one in each.
+      prompts: tokens; none are the beginning of a document.
       max_tokens: to be drawn after each prompt; None for the context of the model, or, of a search,
         what is left of it.
       batch_size: how many prompts are continued side by side.
@@ -79,10 +77,12 @@ def make_completer(
     context, end = run.spec.shape[0], run.spec.start_token
     if max_tokens is not None and not 0 < max_tokens <= _MOST_TOKENS:
         raise InputError(f'--max_tokens: {max_tokens} must be from 1 to {_MOST_TOKENS:,}')
-    shown = [tokens[-context:] for tokens in prompts]
+    start = np.array([end], np.int32)
+    shown = [tokens[-context:] if len(tokens) else start for tokens in prompts]
     for long in sorted({len(tokens) for tokens in prompts if len(tokens) > context}):
         print(f'of a prompt of {long} tokens the model sees the last {context}', file=sys.stderr)
-    search = {name: options.pop(name, None) for name in ('num_beams', 'length_penalty')}
+    search = {name: options.get(name) for name in ('num_beams', 'length_penalty')}
+    options = {name: value for name, value in options.items() if name not in search}
     build.check_keywords(samplers.Rules, options, 'sample.options', hidden=('stop',))
     rules = samplers.Rules(**options, stop=(end,))
     with in_section('sample.options'):
@@ -105,18 +105,17 @@ def make_completer(
         draw = _make_search(run, rules, search)
 
     def complete(state: TrainState, key: Key) -> Iterator[list[np.ndarray]]:
-        params, finished, rows = sampling_params(state), [], []
+        params, rows = sampling_params(state), []
         for number, group in enumerate(groups):
+            finished = list(rows)
             for drawn, position in draw(params, *group, jax.random.fold_in(key, number)):
-                these = range(len(finished), min(len(finished) + len(drawn), len(prompts)))
-                rows = []
+                these = range(len(finished), len(prompts))
+                rows = [*finished]
                 for row, i in zip(drawn, these, strict=False):  # a last batch may be filled up
-                    new = row[lengths[i] : max(min(lengths[i] + most[i], position + 1), lengths[i])]
+                    new = row[lengths[i] : position + 1][: most[i]]
                     ends = np.flatnonzero(new == end)
-                    new = new[: ends[0]] if len(ends) else new
-                    rows.append(np.concatenate([prompts[i], new]))
-                yield finished + rows
-            finished += rows
+                    rows.append(np.concatenate([prompts[i], new[: ends[0]] if len(ends) else new]))
+                yield rows
 
     return complete
 
@@ -188,17 +187,18 @@ def _make_search(run: Run, rules: samplers.Rules, search: dict) -> Draw:
     return draw
 
 
-def show(parts: Iterator[list[np.ndarray]], decode: Callable) -> np.ndarray:
-    """Prints a text to stdout as it grows, where there is one, or all of them at the end, each
-    under a line with its number. Returns the texts, str `[B]`."""
-    shown, texts = '', []
+def show(parts: Iterator[list[np.ndarray]], decode: Callable, num: int) -> np.ndarray:
+    """Prints a text to stdout as it grows, where `num` is one, or all of them at the end, each
+    under a line with its number. Returns the texts, str `[num]`."""
+    shown, rows = '', []
     for rows in parts:
-        texts = [decode(row[None])[0] for row in rows]
-        if len(texts) == 1 and hosts.is_first():
-            whole = texts[0].rstrip('\ufffd')  # the first bytes of a character that is to come
+        if num == 1 and hosts.is_first():
+            # Without the first bytes of a character that is to come.
+            whole = decode(rows[0][None])[0].rstrip('\ufffd')
             print(whole[len(shown) :], end='', flush=True)
             shown = whole
-    if len(texts) == 1 and hosts.is_first():
+    texts = [decode(row[None])[0] for row in rows]
+    if num == 1 and hosts.is_first():
         print(texts[0][len(shown) :], flush=True)
     elif hosts.is_first():
         for number, text in enumerate(texts, start=1):

@@ -87,10 +87,10 @@ def sample(
     key, decode = keys.stream(seed, 'sample'), functools.partial(data.decode, spec=run.spec)
     restore = functools.partial(_restore, run, config, workdir, checkpoint, ema_length)
     if has_prompt:
-        texts = prompts_of(config, run, prompt, prompt_file)
+        prompts = num * prompts_of(config, run, prompt, prompt_file)
         size = config.sample.batch_size
-        complete = make_completer(run, texts * num, max_tokens, size, options)
-        arrays = {'x': show(complete(restore(), key), decode)}
+        complete = make_completer(run, prompts, max_tokens, size, options)
+        arrays = {'x': show(complete(restore(), key), decode, len(prompts))}
     else:
         if given is None:
             labels, parts = labels_for(run, num, label), None

@@ -133,15 +133,24 @@ def test_a_search_says_at_once_what_it_cannot_do(case):
             complete(case, 'Der', **wrong)
 
 
+def test_an_empty_prompt_is_the_beginning_of_a_document(case):
+    predictor, end = case.run.method.predictor(case.state.ema_params), case.run.spec.start_token
+    logits, _ = predictor.read(np.array([[end]], np.int32), predictor.init_cache(1, 1), 0)
+    first = int(logits[0, 0].argmax())
+    _, parts = complete(case, '', max_tokens=6, temperature=0.0)
+    assert parts[-1][0].tolist()[:1] == [first] * (first != end)
+    assert len(parts[-1][0]) <= 6
+
+
 def test_one_text_is_shown_as_it_grows_and_several_at_the_end(case, capsys):
     def decode(x):
         return text.decode(x, case.run.spec)
 
     _, parts = complete(case, 'Der Bär', max_tokens=12)
-    (whole,) = show(iter(parts), decode)
+    (whole,) = show(iter(parts), decode, 1)
     assert capsys.readouterr().out == f'{whole}\n' and whole.startswith('Der Bär')
     _, parts = complete(case, 'Der', 'Bär', max_tokens=4)
-    found = show(iter(parts), decode)
+    found = show(iter(parts), decode, 2)
     shown = capsys.readouterr().out
     assert '======== 2 of 2 ========' in shown and all(words in shown for words in found)
 
@@ -153,7 +162,7 @@ def test_half_a_character_waits_for_its_other_half(capsys):
     def decode(x):
         return np.array([row.tobytes().decode(errors='replace') for row in x])
 
-    assert show(iter(grows), decode)[0] == whole
+    assert show(iter(grows), decode, 1)[0] == whole
     assert capsys.readouterr().out == f'{whole}\n'
 
 
@@ -163,7 +172,7 @@ def test_prompts_come_from_a_flag_or_a_file(case, tmp_path):
 
     expected = text.encode('Bär', case.run.spec, '--prompt').tolist()
     assert [p.tolist() for p in read('Bär')] == [expected]
-    assert [p.tolist() for p in read('')] == [[case.run.spec.start_token]]
+    assert [p.tolist() for p in read('')] == [[]]
     (tmp_path / 'one.txt').write_text('Bär')
     lines = tmp_path / 'many.jsonl'
     lines.write_text(json.dumps({'text': 'Bär'}) + '\n' + json.dumps({'text': 'Der'}) + '\n')

@@ -28,7 +28,11 @@ from gen_jax.types import Array
 
 
 class Cache(NamedTuple):
-    """Keys and values of the positions so far, `[B, key heads, positions, d]` each."""
+    """Keys and values of the positions so far, `[B key heads, positions, d]` each.
+
+    Examples and heads are one axis, as products of matrices take them: with two, XLA's CPU backend
+    copies the whole cache for every token of a small batch.
+    """
 
     key: Array
     value: Array
@@ -91,16 +95,25 @@ def rotate(x: Array, positions: Array, base: float) -> Array:
 
 
 def attend(q: Array, k: Array, v: Array, bias: Array) -> Array:
-    """Equations (1) and (2): q `[B, Q, H, d]`, k and v `[B, G, K, d]`, and the bias of a `View`, to
-    `[B, Q, H, d]`. The softmax is float32."""
+    """Equations (1) and (2): q `[B, Q, H, d]`, k and v `[B, G, K, d]` or `[B G, K, d]`, and the
+    bias of a `View`, to `[B, Q, H, d]`. The softmax is float32."""
     batch, queries, heads, size = q.shape
-    groups = k.shape[1]
     # Heads of one group are rows of one product.
-    rows = (q / math.sqrt(size)).swapaxes(1, 2).reshape(batch, groups, -1, size)
-    scores = (rows @ k.swapaxes(2, 3)).astype(jnp.float32)
+    rows = (q / math.sqrt(size)).swapaxes(1, 2).reshape(*k.shape[:-2], -1, size)
+    scores = (rows @ k.swapaxes(-2, -1)).astype(jnp.float32)
     weights = jax.nn.softmax(scores.reshape(batch, heads, queries, -1) + bias, -1)
-    mixed = weights.astype(v.dtype).reshape(batch, groups, rows.shape[2], -1) @ v
+    mixed = weights.astype(v.dtype).reshape(*rows.shape[:-1], -1) @ v
     return mixed.reshape(batch, heads, queries, size).swapaxes(1, 2)
+
+
+def _extended(cache: Cache, k: Array, v: Array, place: Array) -> Cache:
+    """The cache with k and v `[B, G, S, d]` from a place on."""
+
+    def put(kept: Array, new: Array) -> Array:
+        rows = new.reshape(len(kept), -1, kept.shape[-1])
+        return jax.lax.dynamic_update_slice_in_dim(kept, rows, place, 1)
+
+    return Cache(put(cache.key, k), put(cache.value, v))
 
 
 def is_fused(dtype: str, head_size: int) -> bool:
@@ -152,11 +165,7 @@ class SelfAttention(nn.Module):
         else:
             k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
             if cache is not None:
-                place = (0, 0, view.positions[0], 0)
-                k, v = cache = Cache(
-                    jax.lax.dynamic_update_slice(cache.key, k, place),
-                    jax.lax.dynamic_update_slice(cache.value, v, place),
-                )
+                k, v = cache = _extended(cache, k, v, view.positions[0])
             y = attend(q, k, v, view.bias)
         layer = functools.partial(dense, bias=self.bias, dtype=self.dtype)
         out = layer(x.shape[-1], OUT_OF_BRANCH, self.out_init, name='out')

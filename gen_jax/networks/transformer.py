@@ -138,7 +138,7 @@ class Transformer(Fields):
     def init_cache(self, batch_size: int, length: int) -> tuple[Cache, ...]:
         """An empty cache for so many positions, one entry for each layer."""
         heads = self.num_kv_heads or self.num_heads
-        shape = (batch_size, heads, length, self.width // self.num_heads)
+        shape = (batch_size * heads, length, self.width // self.num_heads)
         layer = Cache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
         return (layer,) * self.num_layers
 
@@ -146,7 +146,7 @@ class Transformer(Fields):
         """The cache with room for so many positions."""
 
         def grow(kept: Array) -> Array:
-            return jnp.pad(kept, ((0, 0), (0, 0), (0, length - kept.shape[2]), (0, 0)))
+            return jnp.pad(kept, ((0, 0), (0, length - kept.shape[1]), (0, 0)))
 
         return jax.tree.map(grow, cache)
 
@@ -165,7 +165,7 @@ class Transformer(Fields):
         plain = segments is None and cache is None and self.positions != 'alibi'
         if plain and is_fused(self.dtype, self.width // self.num_heads):
             return View(positions, None)
-        keys = positions if cache is None else jnp.arange(cache[0].key.shape[2])
+        keys = positions if cache is None else jnp.arange(cache[0].key.shape[1])
         heads = self.num_heads if self.positions == 'alibi' else None
         bias = bias_of(positions, keys, window=self.window, segments=segments, alibi_heads=heads)
         return View(positions, bias)

@@ -94,6 +94,12 @@ def beam_search(
     return beams.tokens[best]
 
 
+def _select(rows: Array, leaf: Array) -> Array:
+    """These rows of a leaf whose leading axis is that of the rows, or has several for each."""
+    by_row = leaf.reshape(len(rows), -1, *leaf.shape[1:])
+    return by_row[rows].reshape(leaf.shape)
+
+
 def _extend(
     predictor: Predictor, known: Array, rules: Rules, position: Array, beams: Beams
 ) -> Beams:
@@ -119,7 +125,7 @@ def _extend(
         jax.lax.dynamic_update_slice_in_dim(
             beams.tokens[rows], token[:, None].astype(jnp.int32), position + 1, 1
         ),
-        jax.tree.map(lambda leaf: leaf[rows], cache),
+        jax.tree.map(functools.partial(_select, rows), cache),
         best,
         drawn.reshape(batch, num_beams),
         done.reshape(batch, num_beams),

@@ -30,7 +30,8 @@ class Predictor(NamedTuple):
 
     read: `(tokens [B, S], cache, start) -> (logits [B, S, V], cache)`: reads tokens at the places
       `start`, `start` + 1, ... of the context, `start` int32 `[]`.
-    init_cache: `(batch size, places) -> cache`.
+    init_cache: `(batch size, places) -> cache`: arrays in whose leading axis each row of the batch
+      has one place, or as many as any other, one after another.
     grow_cache: `(cache, places) -> cache`: the same with room for more.
     vocab_size: V.
     context: the most places that the network was trained for.
