@@ -206,6 +206,7 @@ def transformer(**fields) -> ml_collections.ConfigDict:
         qk_norm=False,
         tied=True,
         window=placeholder(int),  # None: all tokens before
+        period=placeholder(int),  # of places with a meaning of their own, such as 4 voices
         soft_cap=placeholder(float),
         dropout=0.0,
         norm_epsilon=1e-5,

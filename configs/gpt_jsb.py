@@ -21,7 +21,7 @@ def get_config(arg: str = ''):
     config.data.batch_size = 16
 
     config.networks.model = common.modern_transformer(
-        width=128, num_layers=4, num_heads=4, dropout=0.2
+        width=128, num_layers=4, num_heads=4, dropout=0.2, period=4
     )
     config.method = common.autoregressive()
     config.optim.model = common.muon(num_steps=1500)

@@ -57,6 +57,7 @@ GPT2 = Layout(
         'activation': 'gelu',
         'qk_norm': False,
         'window': None,
+        'period': None,
         'soft_cap': None,
     },
     numbers={
@@ -117,6 +118,7 @@ LLAMA = Layout(
         'bias': False,
         'qk_norm': False,
         'window': None,
+        'period': None,
         'soft_cap': None,
     },
     numbers={

@@ -1,9 +1,11 @@
 """A decoder-only transformer over tokens (Vaswani et al. 2017; Radford et al. 2019).
 
-    (1) h_0 = table[tokens] + positions
+    (1) h_0 = table[tokens] + positions + phases[position mod `period`]
     (2) h <- h + attention(norm(h)),   h <- h + mlp(norm(h))        for each of `num_layers` blocks
     (3) logits = norm(h) head',  head = table where `tied`;  cap tanh(logits / cap) with `soft_cap`
 
+    period      of the last term of (1), where places in a frame mean different things, such as four
+                voices: however a window is cut, it begins with the first; None leaves the term out
     positions   'learned' (a table, added in (1)), 'rotary', 'alibi' (see `attention.py`), 'none'
     norm        'layernorm' (Ba et al. 2016), 'rmsnorm' (Zhang & Sennrich 2019)
     activation  'gelu': W2 gelu(W1 h), in the tanh form of GPT-2;  'relu2': W2 relu(W1 h)^2 (So et
@@ -84,6 +86,7 @@ class Transformer(Fields):
     vocab_size: int = 0
     context: int = 0
     tied: bool = True
+    period: int | None = None
     soft_cap: float | None = None
     remat: bool = False
     scan: bool = False
@@ -123,6 +126,8 @@ class Transformer(Fields):
         positions = start + jnp.arange(tokens.shape[1])
         if self.positions == 'learned':
             h = h + rows(self.context, name='positions')(positions)
+        if self.period is not None:
+            h = h + rows(self.period, name='phases')(positions % self.period)
         h = Dropout(self.dropout)(h, train=train)
         h, cache = self._run_blocks(h, self._view(positions, segments, cache), cache, train)
         h = self.make_norm('norm_out')(h)
@@ -245,7 +250,8 @@ def _check(network: Transformer) -> None:
         value = getattr(network, field)
         if value not in known:
             raise InputError(f'{field}: no {value!r}; choose from {", ".join(known)}')
-    for field in ('width', 'num_layers', 'num_heads', 'num_kv_heads', 'hidden', 'window'):
+    counts = ('width', 'num_layers', 'num_heads', 'num_kv_heads', 'hidden', 'window', 'period')
+    for field in counts:
         value = getattr(network, field)
         if value is not None and value < 1:
             raise InputError(f'{field}: {value} must be at least 1')

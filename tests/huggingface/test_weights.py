@@ -140,6 +140,7 @@ def test_a_shorter_context_is_fine_where_positions_need_no_table(tmp_path):
         ({'qk_norm': True}, 'qk_norm: True .* False can'),
         ({'window': 4}, 'window: 4 .* None can'),
         ({'soft_cap': 30.0}, 'soft_cap: 30.0 .* None can'),
+        ({'period': 4}, 'period: 4 .* None can'),
         (LLAMA | {'bias': True}, 'bias: True .* LlamaForCausalLM.* False can'),
         (LLAMA | {'norm': 'layernorm'}, "norm: 'layernorm' .* 'rmsnorm' can"),
         (LLAMA | {'qk_norm': True, 'window': 4}, 'window: 4 .* Qwen3ForCausalLM.* None can'),

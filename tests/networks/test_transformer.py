@@ -23,6 +23,7 @@ FORMS = {
         'soft_cap': 3.0,
     },
     'alibi': {'positions': 'alibi', 'activation': 'relu2', 'window': 4},
+    'frames': {'positions': 'rotary', 'period': 3, 'activation': 'relu2'},
     'scanned': {'scan': True, 'remat': True, 'positions': 'none'},
 }
 TOKENS = jax.random.randint(jax.random.key(1), (2, 12), 0, 11)
@@ -139,6 +140,20 @@ def test_segments_are_read_as_if_each_stood_alone():
     np.testing.assert_allclose(both[1], apply(params, TOKENS)[1], rtol=1e-4, atol=1e-4)
 
 
+def test_places_of_a_period_differ_and_frames_do_not():
+    """One token again and again: without a period every position of a relative form answers alike,
+    with one those that are the same in their frame, once a window of two frames sees no beginning."""
+    fields = SMALL | {'num_layers': 1, 'positions': 'rotary', 'window': 6}
+    tokens, answers = jnp.full((1, 12), 7), {}
+    for period in (None, 3):
+        network = Transformer(**fields, period=period)
+        logits = jax.jit(network.apply)(params_of(network), tokens)[0, 6:]
+        answers[period] = np.asarray(logits)
+    np.testing.assert_allclose(answers[None][1:], answers[None][:-1], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(answers[3][3:], answers[3][:-3], rtol=1e-4, atol=1e-4)
+    assert np.abs(answers[3][1:] - answers[3][:-1]).max(1).min() > 0.05
+
+
 def test_a_soft_cap_bounds_the_logits():
     fields = SMALL
     params = params_of(Transformer(**fields), spread=2.0)
@@ -188,6 +203,7 @@ def test_branches_begin_smaller_the_deeper_the_network():
         ({'num_layers': 0}, 'num_layers'),
         ({'window': 0}, 'window'),
         ({'soft_cap': -1.0}, 'soft_cap'),
+        ({'period': 0}, 'period: 0'),
         ({'dropout': 1.0}, 'dropout'),
     ],
 )
