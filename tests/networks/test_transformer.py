@@ -142,7 +142,7 @@ def test_segments_are_read_as_if_each_stood_alone():
 
 def test_places_of_a_period_differ_and_frames_do_not():
     """One token again and again: without a period every position of a relative form answers alike,
-    with one those that are the same in their frame, once a window of two frames sees no beginning."""
+    with one those at the same place of their frames, once the window sees no beginning."""
     fields = SMALL | {'num_layers': 1, 'positions': 'rotary', 'window': 6}
     tokens, answers = jnp.full((1, 12), 7), {}
     for period in (None, 3):
