@@ -19,18 +19,18 @@ def get_config(arg: str = ''):
     common.use_images(config, 'embedded', 'digits')
     config.data.batch_size = 64
 
-    config.networks.model = common.transformer(
-        width=128, num_layers=4, num_heads=4, norm='rmsnorm', bias=False, dropout=0.3
+    config.networks.model = common.modern_transformer(
+        width=128, num_layers=4, num_heads=4, dropout=0.3
     )
     config.method = common.autoregressive(class_conditional=True)
-    config.optim.model = common.gpt_optimizer(peak=2e-3, num_steps=3000, warmup_steps=100)
-    config.ema.decay = 0.998
+    config.optim.model = common.muon(num_steps=1000)
+    config.ema.decay = 0.99
 
-    config.train.num_steps = 3000
+    config.train.num_steps = 1000
     config.train.log_every = 50
-    config.train.evaluate_every = 500
-    config.train.sample_every = 1000
-    config.train.checkpoint_every = 500
+    config.train.evaluate_every = 250
+    config.train.sample_every = 500
+    config.train.checkpoint_every = 250
     config.train.best_by = 'loss'
 
     common.score_images(config, weights='digits')

@@ -20,7 +20,15 @@ from gen_jax.selection import cost
 _NEEDED = {'metric', 'value', 'stderr', 'better', 'n', 'estimator'}
 # What may differ between runs, and is shown where it does.
 _MAY_DIFFER = (
-    *('step', 'average', 'precision', 'window', 'sampler', 'nfe', 'seed', 'commit', 'device'),
+    'step',
+    'average',
+    'precision',
+    'window',
+    'sampler',
+    'nfe',
+    'seed',
+    'commit',
+    'device',
 )
 
 

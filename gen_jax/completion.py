@@ -1,14 +1,15 @@
 """Texts that go on from a prompt: `--mode=sample --prompt="..."`.
 
-The model sees at most its context. Of a longer prompt it is shown the end; a text that outgrows the
-context goes on from its last half (`samplers/tokens.py`). Prompts are continued in batches, side by
-side; a beam search, which stays within the context, takes one after the other.
+A prompt is the beginning of a document. The model sees at most its context: of a longer prompt the
+end, and a text that outgrows the context goes on from its last half (`samplers/tokens.py`); a beam
+search stays within it. Prompts are continued in batches, side by side.
 """
 
 import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,24 +22,37 @@ from gen_jax.run import Run, modality
 from gen_jax.samplers import tokens as samplers
 from gen_jax.samplers.beam_search import beam_search, check_search
 from gen_jax.state import TrainState, sampling_params
-from gen_jax.types import Key
-
-# The tokens `[B, N]` of some sequences, and the last position that is final in them.
-Drawn = tuple[np.ndarray, int]
-# (parameters, tokens, known, key) -> what is drawn, again and again.
-Draw = Callable[[dict, np.ndarray, np.ndarray, Key], Iterator[Drawn]]
+from gen_jax.types import Array, Key
 
 _PIECE = 8  # tokens between two looks at what has been drawn
 _ROUNDED = 32  # lengths are rounded to multiples of this, so that few programs are compiled
-_MOST_TOKENS = 2**20  # after a prompt
+_MOST_TOKENS = 2**16  # after a prompt
+
+
+class Group(NamedTuple):
+    """Prompts that are continued side by side, START before each.
+
+    `rows` are their numbers; `tokens` int32 `[B, N]`; `known` bool `[B, N]`: what is not drawn, as
+    the prompts are and, in a search, the room that a shorter one has left. The new tokens of row i
+    are those from `begins[i]` to `ends[i]`.
+    """
+
+    rows: np.ndarray
+    tokens: np.ndarray
+    known: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+
+
+# (parameters, group, key) -> tokens [B, N] and the last position that is final, again and again.
+Draw = Callable[[dict, Group, Key], Iterator[tuple[np.ndarray, int]]]
 
 
 def prompts_of(config, run: Run, prompt: str | None, prompt_file: str | None) -> list[np.ndarray]:
     """The tokens of the prompts that the flags give, int32 `[P]` each.
 
     A file is read as those of training are (`data/text_files.py`): every line of a .jsonl file is a
-    prompt, an object with "text"; any other file is one prompt. An empty prompt is the beginning of
-    a document.
+    prompt, an object with "text"; any other file is one prompt.
 
     Raises:
       InputError: a method or data that no text goes into, a file that cannot be read, or what this
@@ -48,9 +62,12 @@ def prompts_of(config, run: Run, prompt: str | None, prompt_file: str | None) ->
         raise InputError('--prompt, --prompt_file: give one of the two')
     if run.method.predictor is None or run.spec.tokenizer is None:
         raise InputError('--prompt: only a model of text, token after token, goes on from one')
-    field = '--prompt' if prompt_file is None else f'--prompt_file: {prompt_file}'
-    texts = [prompt] if prompt_file is None else text_files.read(Path(prompt_file), field)
-    return [modality(config).encode(text, run.spec, field) for text in texts]
+    encode = functools.partial(modality(config).encode, spec=run.spec)
+    if prompt is not None:
+        return [encode(prompt, field='--prompt')]
+    field, path = f'--prompt_file: {prompt_file}', Path(prompt_file)
+    texts = hosts.together(functools.partial(text_files.read, path, field), '--prompt_file')
+    return [encode(text, field=field) for text in texts]
 
 
 def make_completer(
@@ -65,7 +82,7 @@ def make_completer(
 
     Args:
       run: whose method draws.
-      prompts: tokens; none are the beginning of a document.
+      prompts: tokens; none are a document of which nothing is known.
       max_tokens: to be drawn after each prompt; None for the context of the model, or, of a search,
         what is left of it.
       batch_size: how many prompts are continued side by side.
@@ -77,91 +94,101 @@ def make_completer(
     context, end = run.spec.shape[0], run.spec.start_token
     if max_tokens is not None and not 0 < max_tokens <= _MOST_TOKENS:
         raise InputError(f'--max_tokens: {max_tokens} must be from 1 to {_MOST_TOKENS:,}')
-    start = np.array([end], np.int32)
-    shown = [tokens[-context:] if len(tokens) else start for tokens in prompts]
-    for long in sorted({len(tokens) for tokens in prompts if len(tokens) > context}):
-        print(f'of a prompt of {long} tokens the model sees the last {context}', file=sys.stderr)
     search = {name: options.get(name) for name in ('num_beams', 'length_penalty')}
     options = {name: value for name, value in options.items() if name not in search}
-    build.check_keywords(samplers.Rules, options, 'sample.options', hidden=('stop',))
+    own = ('stop', 'separator')
+    build.check_keywords(samplers.Rules, options, 'sample.options', hidden=own)
     rules = samplers.Rules(**options, stop=(end,))
     with in_section('sample.options'):
         samplers.check(rules)
         check_search(rules, **search)
-    lengths = [len(tokens) for tokens in shown]
-    if search['num_beams'] is None:
-        most = [max_tokens or context] * len(shown)
-        groups = _in_batches(shown, most[0], end, context, batch_size)
-        draw = _make_sampler(run, rules, lengths, most[0])
-    else:
-        fits = context + 1 - max(lengths)
-        if max_tokens is not None and max_tokens > fits:
-            raise InputError(
-                f'--max_tokens: {max_tokens} after {max(lengths)}; a search for beams stays within '
-                f'the context of {context} tokens, so use at most {fits}'
+    is_search = search['num_beams'] is not None
+    whole = [np.concatenate([[end], tokens]).astype(np.int32) for tokens in prompts]
+    if is_search:
+        _check_room(max(map(len, whole)), max_tokens, context)
+    elif hosts.is_first():
+        for long in sorted({len(tokens) for tokens in prompts if len(tokens) >= context}):
+            print(
+                f'of a prompt of {long} tokens the model sees the last {context}', file=sys.stderr
             )
-        most = [max_tokens or context + 1 - length for length in lengths]
-        groups = [_lay_out([p], len(p) + n, end) for p, n in zip(shown, most, strict=True)]
-        draw = _make_search(run, rules, search)
+    shown = [tokens[-context:] for tokens in whole]
+    most = [max_tokens or (context + 1 - len(t) if is_search else context) for t in shown]
+    rows = min(batch_size, len(shown))
+    if not is_search:  # which is not divided among devices
+        rows = -(-rows // run.parallel.batch_devices) * run.parallel.batch_devices
+    groups = _group(shown, most, rows, end, context)
+    prefix = max(1, min(map(len, shown)) // _ROUNDED * _ROUNDED)
+    if is_search:
+        draw = _make_search(run, rules, search, prefix)
+    else:
+        draw = _make_sampler(run, rules, prefix)
 
     def complete(state: TrainState, key: Key) -> Iterator[list[np.ndarray]]:
-        params, rows = sampling_params(state), []
+        params, texts = sampling_params(state), []
         for number, group in enumerate(groups):
-            finished = list(rows)
-            for drawn, position in draw(params, *group, jax.random.fold_in(key, number)):
-                these = range(len(finished), len(prompts))
-                rows = [*finished]
-                for row, i in zip(drawn, these, strict=False):  # a last batch may be filled up
-                    new = row[lengths[i] : position + 1][: most[i]]
+            finished = list(texts)
+            for drawn, last in draw(params, group, jax.random.fold_in(key, number)):
+                texts = [*finished]
+                for row, prompt in enumerate(group.rows[: len(prompts) - len(finished)]):
+                    new = drawn[row, group.begins[row] : min(group.ends[row], last + 1)]
                     ends = np.flatnonzero(new == end)
-                    rows.append(np.concatenate([prompts[i], new[: ends[0]] if len(ends) else new]))
-                yield rows
+                    new = new[: ends[0]] if len(ends) else new
+                    texts.append(np.concatenate([prompts[prompt], new]))
+                yield texts
 
     return complete
 
 
-def _in_batches(
-    prompts: Sequence[np.ndarray], num: int, end: int, context: int, batch_size: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Prompts with room for `num` tokens after the longest, all batches of one shape."""
-    length = max(map(len, prompts)) + num
-    rounded = -(-length // _ROUNDED) * _ROUNDED
-    if length <= context + 1:  # what fits shall not outgrow the context by rounding
-        rounded = min(rounded, context + 1)
-    tokens, known = _lay_out(prompts, rounded, end)
-    size = min(batch_size, len(prompts))
-    starts = range(0, len(prompts), size)
-    batches = [(start + np.arange(size)) % len(prompts) for start in starts]
-    return [(tokens[these], known[these]) for these in batches]
+def _check_room(longest: int, max_tokens: int | None, context: int) -> None:
+    """Raises InputError where a search for beams would not stay within the context."""
+    room = context + 1 - longest
+    if room < (max_tokens or 1):
+        raise InputError(
+            f'--max_tokens: {max_tokens} after {longest} tokens; a search for beams stays within '
+            f'the context of {context}, which has room for {max(room, 0)}'
+        )
 
 
-def _lay_out(
-    prompts: Sequence[np.ndarray], length: int, filling: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts as tokens `[B, length]`, and which of them are known."""
-    tokens = np.full((len(prompts), length), filling, np.int32)
-    known = np.zeros(tokens.shape, bool)
-    for row, prompt in enumerate(prompts):
-        tokens[row, : len(prompt)], known[row, : len(prompt)] = prompt, True
-    return tokens, known
+def _group(
+    prompts: Sequence[np.ndarray], most: Sequence[int], size: int, end: int, context: int
+) -> list[Group]:
+    """Groups of `size` prompts, all of one shape; the last one is filled up from the first."""
+    begins = np.array([len(tokens) for tokens in prompts])
+    ends = begins + np.array(most)
+    length = -(-int(ends.max()) // _ROUNDED) * _ROUNDED
+    if ends.max() <= context + 1:  # what fits shall not outgrow the context by rounding
+        length = min(length, context + 1)
+    tokens = np.full((len(prompts), length), end, np.int32)
+    for row, prompt in zip(tokens, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    places = np.arange(length)
+    known = (places < begins[:, None]) | (places >= ends[:, None])
+    groups = []
+    for start in range(0, len(prompts), size):
+        rows = (start + np.arange(size)) % len(prompts)
+        groups.append(Group(rows, tokens[rows], known[rows], begins[rows], ends[rows]))
+    return groups
 
 
-def _make_sampler(run: Run, rules: samplers.Rules, lengths: Sequence[int], num: int) -> Draw:
-    """Draws `num` tokens after prompts of these lengths, `_PIECE` at a time."""
-    prefix = max(1, min(lengths) // _ROUNDED * _ROUNDED)
-    positions = range(min(lengths), max(lengths) + num)
+def _make_sampler(run: Run, rules: samplers.Rules, prefix: int) -> Draw:
+    """Draws by chance, `_PIECE` tokens at a time; each device has a part of the rows."""
 
     @run.parallel.jit
     def begin(params, tokens, known):
-        return samplers.begin(run.method.predictor(params), tokens, known, rules, prefix=prefix)
+        split = functools.partial(
+            jax.lax.with_sharding_constraint, shardings=run.parallel.batch_sharding
+        )
+        predict = run.method.predictor(params)
+        return samplers.begin(predict, split(tokens), split(known), rules, prefix=prefix)
 
     @functools.partial(run.parallel.jit, donate_argnums=1)
     def advance(params, sequences, key, until):
         return samplers.advance(run.method.predictor(params), sequences, key, until, rules)
 
-    def draw(params: dict, tokens: np.ndarray, known: np.ndarray, key: Key) -> Iterator[Drawn]:
-        sequences = begin(params, tokens, known)
-        for until in (*positions[::_PIECE], positions[-1]):
+    def draw(params: dict, group: Group, key: Key) -> Iterator[tuple[np.ndarray, int]]:
+        sequences = begin(params, group.tokens, group.known)
+        first, last = int(group.begins.min()), int(group.ends.max()) - 1
+        for until in (*range(first, last, _PIECE), last):
             sequences = advance(params, sequences, key, jnp.int32(until))
             drawn, done = hosts.to_host((sequences.tokens, sequences.done))
             yield drawn, until
@@ -172,16 +199,16 @@ def _make_sampler(run: Run, rules: samplers.Rules, lengths: Sequence[int], num: 
     return draw
 
 
-def _make_search(run: Run, rules: samplers.Rules, search: dict) -> Draw:
-    """Looks for the likeliest sequence that goes on from a prompt, all of it at once."""
+def _make_search(run: Run, rules: samplers.Rules, search: dict, prefix: int) -> Draw:
+    """Looks for the likeliest texts, all at once."""
 
-    @functools.partial(run.parallel.jit, static_argnums=3)
-    def find(params, tokens, known, prefix):
+    @run.parallel.jit
+    def find(params: dict, tokens: Array, known: Array) -> Array:
         predict = run.method.predictor(params)
         return beam_search(predict, tokens, known, stop=rules.stop, prefix=prefix, **search)
 
-    def draw(params: dict, tokens: np.ndarray, known: np.ndarray, key: Key) -> Iterator[Drawn]:
-        yield hosts.to_host(find(params, tokens, known, int(known.sum()))), tokens.shape[1] - 1
+    def draw(params: dict, group: Group, key: Key) -> Iterator[tuple[np.ndarray, int]]:
+        yield hosts.to_host(find(params, group.tokens, group.known)), group.tokens.shape[1] - 1
         preemption.check()
 
     return draw
@@ -201,6 +228,12 @@ def show(parts: Iterator[list[np.ndarray]], decode: Callable, num: int) -> np.nd
     if num == 1 and hosts.is_first():
         print(texts[0][len(shown) :], flush=True)
     elif hosts.is_first():
-        for number, text in enumerate(texts, start=1):
-            print(f'======== {number} of {len(texts)} ========\n{text}\n', flush=True)
+        print_texts(texts)
     return np.array(texts, str)
+
+
+def print_texts(texts: Sequence[str]) -> None:
+    """Each under a line with its number, where there are several."""
+    for number, text in enumerate(texts, start=1):
+        head = f'======== {number} of {len(texts)} ========\n' if len(texts) > 1 else ''
+        print(f'{head}{text}\n', flush=True)

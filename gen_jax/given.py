@@ -1,5 +1,6 @@
 """Examples of which a part is given, for a model to draw the rest: `--given`, `--keep`."""
 
+import functools
 import inspect
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +34,7 @@ def given_of(
       run: of the config.
       source: a file of the data's kind, or 'held_out' for the first examples of the evaluation
         split, each from its beginning; fewer than `num` are taken in turn.
-      keep: which part is kept, one of the `PARTS` of the data's modality.
+      keep: which part is kept, one of the `PARTS` of the data's modality, or several with commas.
       label: the class of all; None for those of the evaluation split.
 
     Raises:
@@ -46,13 +47,17 @@ def given_of(
         raise InputError('--given: this method draws whole examples and completes none')
     if not hasattr(data, 'PARTS'):
         raise InputError(f'--given: {config.data.modality} has no parts to keep; see --prompt')
-    if keep not in data.PARTS:
-        raise InputError(f'--keep: {keep!r}; say what is kept, one of {", ".join(data.PARTS)}')
+    kept = (keep or '').split(',')
+    if not set(kept) <= set(data.PARTS):
+        raise InputError(f'--keep: {keep!r}; say what is kept, of {", ".join(data.PARTS)}')
     if source == HELD_OUT:
         split = load_data(config, run.spec).evaluation
         batch = _first(split, num) if run.spec.start_token is None else _documents(split, run.spec)
     else:
-        batch = {'x': data.read(Path(source).expanduser(), run.spec)}
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise InputError(f'--given: there is no file {path}')
+        batch = {'x': data.read(path, run.spec)}
     these = np.arange(num) % len(batch['x'])
     x = batch['x'][these]
     labels = None
@@ -62,7 +67,8 @@ def given_of(
         labels = batch['label'][these]
     elif label is not None:
         labels = labels_for(run, num, label)
-    return Given(x, np.broadcast_to(data.known(keep, run.spec), x.shape), labels)
+    known = functools.reduce(np.logical_or, (data.known(part, run.spec) for part in kept))
+    return Given(x, np.broadcast_to(known, x.shape), labels)
 
 
 def _first(split: Split, num: int) -> Arrays:

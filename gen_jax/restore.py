@@ -26,7 +26,7 @@ from gen_jax.run import Run
 from gen_jax.types import Tree
 
 # Fields of a network that may be others than those its weights were trained with.
-_FREE = ('remat', 'dropout', 'init_std', 'dtype')
+_FREE = ('remat', 'dropout', 'init_std')
 
 
 def weights(run: Run, config, workdir: Path) -> dict[str, Tree]:
@@ -74,8 +74,9 @@ def _check_tokens(run: Run, folder: Path) -> None:
     if run.spec.tokenizer is not None:
         check_tokenizer(folder, run.spec.tokenizer)
     saved = workdirs.saved_spec(folder)
-    if saved is not None and saved.words != run.spec.words:
-        raise InputError('its tokens of music are others than those of the data')
+    same = ('units', 'words')  # a tokenizer was compared above
+    if saved is not None and any(getattr(saved, n) != getattr(run.spec, n) for n in same):
+        raise InputError('its tokens stand for something else than those of the data')
 
 
 def _of_workdir(run: Run, config, player: str, folder: Path) -> Tree:

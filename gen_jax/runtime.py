@@ -19,6 +19,7 @@ import logging
 import os
 import platform as host
 import sys
+import warnings
 from pathlib import Path
 
 import absl.logging
@@ -63,6 +64,14 @@ def start() -> None:
     # besides would bring a traceback for every file.
     logging.getLogger('asyncio').setLevel(logging.CRITICAL)
     sys.unraisablehook = _report_unraisable
+    warnings.formatwarning = _format_warning
+
+
+def _format_warning(message, category, filename, lineno, line=None) -> str:
+    """Ours, which are for users, as one line; others with where they come from."""
+    if category is UserWarning:
+        return f'warning: {message}\n'
+    return f'{filename}:{lineno}: {category.__name__}: {message}\n'
 
 
 def cache_folder() -> Path:

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 
 from gen_jax import build, hosts, keys, preemption
 from gen_jax import workdir as workdirs
-from gen_jax.completion import make_completer, prompts_of, show
+from gen_jax.completion import make_completer, print_texts, prompts_of, show
 from gen_jax.errors import InputError, in_section
 from gen_jax.files import replacing
 from gen_jax.given import given_of
@@ -52,9 +53,9 @@ def sample(
         (`.png` for images); None writes both under the workdir's `samples/`.
       label: the class of all samples, for a class-conditional model; None takes them in turn.
       steps: overrides `sample.options.num_steps`.
-      prompt, prompt_file: what a text begins with; see `completion.py`. Its continuation is printed
-        as it is drawn.
-      max_tokens: to draw after a prompt; None for as many as the context has.
+      prompt, prompt_file: what a text begins with; see `completion.py`. A single text is printed as
+        it is drawn.
+      max_tokens: to draw after a prompt; None for as many as the context has, or a search has room.
       given, keep: examples that are completed, and what is kept of them; see `given.py`.
       checkpoint: 'latest', 'best' or a step.
       ema_length: of the average of the weights; see `trained.py`.
@@ -79,14 +80,20 @@ def sample(
     words = [
         str(flag) for flag in (prompt, prompt_file, max_tokens, given, keep) if flag is not None
     ]
-    which = _which(num, seed, label, ema_length, words)
-    stem, suffixes = _destination(out, workdir, which, data.SUFFIXES, has_prompt)
     options = config.sample.options.to_dict()
     if steps is not None:
+        if 'num_steps' not in options:
+            raise InputError(f'--steps: {steps}; this method draws in no number of steps')
         options['num_steps'] = steps
+    if has_prompt:
+        words.append(json.dumps(options))
+    which = _which(num, seed, label, ema_length, words)
+    stem, suffixes = _destination(out, workdir, which, data.SUFFIXES, has_prompt)
     key, decode = keys.stream(seed, 'sample'), functools.partial(data.decode, spec=run.spec)
     restore = functools.partial(_restore, run, config, workdir, checkpoint, ema_length)
     if has_prompt:
+        if num > 1 and options.get('num_beams') is not None:
+            raise InputError(f'--num: {num}; a search for beams finds the same each time; use 1')
         prompts = num * prompts_of(config, run, prompt, prompt_file)
         size = config.sample.batch_size
         complete = make_completer(run, prompts, max_tokens, size, options)
@@ -98,6 +105,8 @@ def sample(
             *parts, labels = given_of(config, run, given, keep, num, label)
         draw = make_sampler(run, min(config.sample.batch_size, num), options)
         x = decode(draw(restore(), key, num, labels, parts, show_progress=True))
+        if x.dtype.kind == 'U' and hosts.is_first():
+            print_texts(x)
         arrays = {'x': x} if labels is None else {'x': x, 'label': labels}
     if not hosts.is_first():
         return []

@@ -60,9 +60,13 @@ def make_scores(
         evaluated on the same samples.
 
     Raises:
-      InputError: an unknown metric, or features or options that do not fit; found now.
+      InputError: samples of tokens, an unknown metric, or features or options that do not fit;
+        found now.
     """
     section, options = config.evaluate.scores, config.sample.options.to_dict()
+    if run.spec.vocab_size is not None:
+        field = 'train.score_every' if in_training else 'evaluate.scores.num'
+        raise InputError(f'{field}: samples of tokens have no features to score; set it to None')
     _check(section, metrics, 'train.score_metrics' if in_training else 'evaluate.scores.metrics')
     extractor = extractor_of(section.features, run.spec)
     embed = make_embedder(extractor, run.parallel, _EMBEDDED)

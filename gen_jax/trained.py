@@ -15,6 +15,8 @@ from gen_jax.types import Tree
 
 # A combination that lies further from the average it stands for, as a share of that, is refused.
 _LARGEST_ERROR = 0.1
+# A share of random weights in an average, of short runs, that explains what it is worth.
+_NOTABLE = 0.01
 
 
 class Trained(NamedTuple):
@@ -43,7 +45,9 @@ def trained(
     choose = functools.partial(chosen_step, workdir, checkpoint, config.train.best_by)
     state = restore_for_use(run.template, workdir, choose)
     if ema_length is None:
-        return Trained(state, f'decay {config.ema.decay:g}')
+        left = config.ema.decay ** int(state.step)
+        about = '' if left < _NOTABLE else f', {left:.0%} of it from before the first step'
+        return Trained(state, f'decay {config.ema.decay:g}{about}')
     lengths = tuple(config.ema.lengths)
     average, error = average_of(run, workdir, state, lengths, ema_length)
     words = f'length {ema_length:g} (combined from snapshots, {error:.1%} off)'

@@ -57,16 +57,16 @@ def test_continuations_grow_and_end_where_their_documents_do(case):
     assert len(parts) > 2
     end = case.run.spec.start_token
     whole = np.full((6, 40), end, np.int32)
-    known = np.arange(40) < np.array([len(row) for row in tokens])[:, None]
+    known = np.arange(40) < np.array([1 + len(row) for row in tokens])[:, None]
     for row, prompt in zip(whole, tokens, strict=True):
-        row[: len(prompt)] = prompt
+        row[1 : 1 + len(prompt)] = prompt  # after what stands before a document
     predictor = case.run.method.predictor(case.state.ema_params)
     rules = samplers.Rules(stop=(end,))
     key = jax.random.fold_in(KEY, 0)  # of the first batch
     whole = np.asarray(samplers.generate(predictor, whole, known, key, rules))
     early = 0
     for row, prompt in enumerate(tokens):
-        new = whole[row, len(prompt) : len(prompt) + 20].tolist()
+        new = whole[row, 1 + len(prompt) :][:20].tolist()
         early += end in new
         new = new[: new.index(end)] if end in new else new
         assert parts[-1][row].tolist() == [*prompt, *new]
@@ -82,19 +82,20 @@ def test_a_prompt_longer_than_the_context_is_seen_from_its_end(case, capsys):
     _, shorter = complete(case, short, max_tokens=6)
     np.testing.assert_array_equal(parts[-1][0][: len(tokens)], tokens)
     np.testing.assert_array_equal(parts[-1][0][len(tokens) :], shorter[-1][0][16:])
+    assert len(parts[-1][0]) > len(tokens)
 
 
 def test_more_prompts_than_a_batch_are_continued_in_several(case):
     """Greedily, so that it does not matter with which others one goes on."""
-    prompts = ['Der', 'Bär 1 g', 'D', 'heim', 'geht']
-    _, parts = complete(case, *prompts, max_tokens=12, batch_size=2, temperature=0.0)
-    _, at_once = complete(case, *prompts, max_tokens=12, temperature=0.0)
+    prompts = ['Der', 'Bär 1 g', 'D', 'heim', 'geht'] * 4
+    _, parts = complete(case, *prompts, max_tokens=12, batch_size=3, temperature=0.0)
+    _, at_once = complete(case, *prompts, max_tokens=12, batch_size=20, temperature=0.0)
     sizes = [len(rows) for rows in parts]
-    assert sizes == sorted(sizes) and set(sizes) == {2, 4, 5}
+    assert sizes == sorted(sizes) and set(sizes) == {8, 16, 20}  # rounded up to 8 devices
     for found, expected in zip(parts[-1], at_once[-1], strict=True):
         np.testing.assert_array_equal(found, expected)
-    _, drawn = complete(case, *['Der'] * 4, max_tokens=12, batch_size=2)
-    first, second = (drawn[-1][i : i + 2] for i in (0, 2))
+    _, drawn = complete(case, *['Der'] * 16, max_tokens=12, batch_size=8)
+    first, second = drawn[-1][:8], drawn[-1][8:]
     assert any(a.tolist() != b.tolist() for a, b in zip(first, second, strict=True))
 
 
@@ -112,25 +113,42 @@ def test_beams_find_the_likeliest_of_the_length_that_is_asked_for(case):
         return np.asarray(jax.nn.log_softmax(predictor.read(rows, cache, 0)[0][:, -1]), np.float64)
 
     for found, prompt in zip(parts[-1], tokens, strict=True):
-        first = logs([prompt])[0]
-        second = logs([[*prompt, token] for token in range(vocab_size)])
+        first = logs([[end, *prompt]])[0]
+        second = logs([[end, *prompt, token] for token in range(vocab_size)])
         second[end] = np.where(np.arange(vocab_size) == end, 0, -np.inf)  # it has ended
         best = np.unravel_index((first[:, None] + second).argmax(), second.shape)
         assert found.tolist() == [*prompt, *(token for token in best if token != end)]
 
 
 def test_a_search_says_at_once_what_it_cannot_do(case):
-    (tokens,), parts = complete(case, 'Der', max_tokens=None, num_beams=2)
-    assert len(parts[-1][0]) <= 17  # what the context of 16 has left after a prompt of 3
-    assert len(tokens) == 3
+    """What its rules say of chance is of no use to it, and configs say much of that."""
+    _, parts = complete(case, 'Der', max_tokens=None, num_beams=2, top_p=0.9, temperature=0.8)
+    _, filled = complete(case, 'Der', max_tokens=13, num_beams=2)  # 16 have START and 3 in them
+    np.testing.assert_array_equal(parts[-1][0], filled[-1][0])
     for wrong, message in (
-        ({'max_tokens': 15, 'num_beams': 2}, '--max_tokens: 15 after 3.* use at most 14'),
+        ({'max_tokens': 14, 'num_beams': 2}, '--max_tokens: 14 after 4 .* has room for 13'),
         ({'max_tokens': 5, 'num_beams': 0}, r'sample\.options\.num_beams: 0'),
-        ({'max_tokens': 5, 'num_beams': 2, 'top_k': 3}, r'sample\.options\.num_beams: .* top_k'),
+        ({'num_beams': 2, 'repetition_penalty': 1.1}, r'sample\.options\.repetition_penalty'),
+        ({'num_beams': 2, 'length_penalty': float('nan')}, r'options\.length_penalty: nan'),
         ({'max_tokens': 5, 'length_penalty': 1.0}, r'sample\.options\.length_penalty'),
     ):
         with pytest.raises(InputError, match=message):
-            complete(case, 'Der', **wrong)
+            complete(case, 'Der', **{'max_tokens': None, **wrong})
+    with pytest.raises(InputError, match=r'after 23 tokens; .* has room for 0'):
+        complete(case, 'geht heim. geht heim. ', max_tokens=None, num_beams=2)
+
+
+def test_prompts_of_any_length_are_searched_side_by_side_as_alone(case):
+    prompts, options = ['Der', 'Bär 1 g', 'D', 'heim'], {'num_beams': 3, 'length_penalty': 0.5}
+    _, together = complete(case, *prompts, max_tokens=6, batch_size=3, **options)
+    for prompt, found in zip(prompts, together[-1], strict=True):
+        _, alone = complete(case, prompt, max_tokens=6, **options)
+        np.testing.assert_array_equal(found, alone[-1][0])
+
+
+def test_a_batch_of_short_prompts_does_not_wait_for_the_longest(case):
+    _, parts = complete(case, *'DBDBDBDB', 'geht heim. ' * 6, max_tokens=4)
+    assert sum(len(rows) == 8 for rows in parts) == 2  # as many looks as 4 tokens take
 
 
 def test_an_empty_prompt_is_the_beginning_of_a_document(case):
@@ -188,7 +206,7 @@ def test_prompts_come_from_a_flag_or_a_file(case, tmp_path):
         ({'prompt': 'Der 飞'}, r"--prompt: the character '飞'"),
         ({'file': str(tmp_path / 'none')}, '--prompt_file: .*: cannot read none'),
         ({'file': str(tmp_path / 'bytes.txt')}, 'cannot read'),
-        ({'file': str(lines)}, r'cannot read many\.jsonl:2 like \{"text"'),
+        ({'file': str(lines)}, r'cannot read many\.jsonl:2 as an object like \{"text"'),
     ):
         with pytest.raises(InputError, match=message):
             read(**arguments)
@@ -225,6 +243,11 @@ def test_sampling_writes_what_it_shows(case, tmp_path, capsys):
     assert all(line in shown for line in first.splitlines())
     sample(case.config, case.workdir, **options)
     assert out.read_text() == first and first.count('Der') == 2
+    config = case.config.copy_and_resolve_references()
+    config.sample.options.num_beams = 2  # and the config's top_p, which no flag can set to None
+    with pytest.raises(InputError, match='--num: 2; a search'):
+        sample(config, case.workdir, **options)
+    sample(config, case.workdir, **options | {'num': 1})
     for wrong, message in (
         ({'max_tokens': 0, 'prompt': 'Der'}, '--max_tokens: 0'),
         ({'max_tokens': 10**10, 'prompt': 'Der'}, '--max_tokens: 10000000000 must be from 1'),
@@ -232,7 +255,7 @@ def test_sampling_writes_what_it_shows(case, tmp_path, capsys):
         ({'keep': 'top'}, '--keep: it goes with --given'),
         ({'prompt': 'Der', 'given': 'held_out'}, '--prompt: neither --given'),
         ({'prompt': 'Der', 'num': 0}, '--num: 0'),
-        ({'prompt': 'Der', 'steps': 3}, r'sample\.options\.num_steps'),
+        ({'prompt': 'Der', 'steps': 3}, '--steps: 3; this method draws'),
     ):
         with pytest.raises(InputError, match=message):
             sample(case.config, case.workdir, **wrong)

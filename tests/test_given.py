@@ -71,6 +71,27 @@ def test_pieces_of_music_are_given_from_their_beginnings(part, place):
         np.testing.assert_array_equal(known, belongs)
 
 
+def test_several_parts_are_given_at_once(chorales):
+    config, run = chorales
+    given = given_of(config, run, HELD_OUT, 'soprano,bass', 2)
+    np.testing.assert_array_equal(given.known[0], [True, False, False, True] * 4)
+    with pytest.raises(InputError, match="--keep: 'soprano,top'"):
+        given_of(config, run, HELD_OUT, 'soprano,top', 2)
+
+
+def test_no_voice_ends_while_another_that_is_given_still_sounds(chorales):
+    """A model that has learned nothing would end one of them soon."""
+    config, run = chorales
+    state, given = initialize(run, 0), given_of(config, run, HELD_OUT, 'soprano', 64)
+    assert (given.x != voices.END).all()
+    draw = make_sampler(run, 64, {})
+    x = draw(state, keys.stream(0, 'sample'), 64, None, given[:2])
+    assert (x[:, :13] != voices.END).all()  # up to the last given note
+    np.testing.assert_array_equal(x[:, ::4], given.x[:, ::4])
+    alone = draw(state, keys.stream(0, 'sample'), 64, None, (given.x, given.known & False))
+    assert (alone[:, :13] == voices.END).any()
+
+
 def test_few_examples_are_given_in_turn(digits):
     config, run = digits
     num = load_data(config).evaluation.num_examples
@@ -99,6 +120,8 @@ def test_a_file_of_an_image_is_given(digits, tmp_path):
     assert np.abs(back.astype(int) - native).max() <= 255 / 16 / 2 + 1
     with pytest.raises(InputError, match='--label: say of which class'):
         given_of(config, run, str(tmp_path / 'one.png'), 'top', 3)
+    with pytest.raises(InputError, match=r'--given: there is no file .*none\.png'):
+        given_of(config, run, str(tmp_path / 'none.png'), 'top', 3)
     (tmp_path / 'two.png').write_text('no image')
     with pytest.raises(InputError, match=r'two\.png cannot be read as an image'):
         given_of(config, run, str(tmp_path / 'two.png'), 'top', 3)
@@ -124,9 +147,9 @@ def test_a_file_of_music_is_given_and_one_part_is_a_soprano(chorales, tmp_path):
 @pytest.mark.parametrize(
     ('name', 'part', 'message'),
     [
-        ('igpt_digits', None, '--keep: None; say what is kept, one of top'),
+        ('igpt_digits', None, '--keep: None; say what is kept, of top'),
         ('igpt_digits', 'soprano', "--keep: 'soprano'"),
-        ('gpt_jsb', 'top', "--keep: 'top'; say what is kept, one of soprano"),
+        ('gpt_jsb', 'top', "--keep: 'top'; say what is kept, of soprano"),
         ('gpt_text', 'top', '--given: text has no parts'),
         ('ddpm_digits', 'top', '--given: this method draws whole examples'),
         ('feature_net_digits', 'top', '--given: this method draws whole examples'),
@@ -140,6 +163,6 @@ def test_what_cannot_be_given_is_refused(name, part, message):
 
 def test_only_voices_have_parts(chorales):
     _, run = chorales
-    spec = run.spec._replace(words=('EOS_None',))
+    spec = run.spec._replace(units=('note',))
     with pytest.raises(InputError, match='voices'):
         music.known('soprano', spec)

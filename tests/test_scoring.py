@@ -95,7 +95,9 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_drawn(config, field
 
 def test_tokens_have_no_features():
     config = importlib.import_module('configs.gpt_shakespeare_char_cpu').get_config('smoke')
-    with pytest.raises(InputError, match=r'evaluate\.scores\.features: tokens have none'):
+    with pytest.raises(
+        InputError, match=r'evaluate\.scores\.num: samples of tokens have no features'
+    ):
         make_scores(assemble(config), config, metrics=('SW',), num=30)
 
 

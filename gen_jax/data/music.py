@@ -128,7 +128,7 @@ def decode(x: np.ndarray, spec: DataSpec) -> np.ndarray:
     Of voices: pitches by sixteenths, int8 `[N, L / 4, 4]`, -1 where silent and after the end. Of
     events: notes, int32 `[N, L // 3, 5]`, as `events.py` says, of duration 0 after the last.
     """
-    return voices.decode(x) if spec.words is None else events.decode(x, spec)
+    return voices.decode(x) if _is_in_voices(spec) else events.decode(x, spec)
 
 
 def write(music: np.ndarray, stem: Path, suffix: str = SUFFIXES[0]) -> Path:
@@ -159,7 +159,7 @@ def read(path: Path, spec: DataSpec) -> np.ndarray:
     Raises:
       InputError: it cannot be encoded, or this spec is not of voices.
     """
-    if spec.words is not None:
+    if not _is_in_voices(spec):
         raise InputError("--given: only music in the encoding 'voices' has parts")
     try:
         piece = voices.of_midi(path, melody=True)
@@ -173,12 +173,16 @@ def read(path: Path, spec: DataSpec) -> np.ndarray:
 
 def known(part: str, spec: DataSpec) -> np.ndarray:
     """Which tokens belong to one of `PARTS`, a voice or the first quarter: bool `[L]`."""
-    if spec.words is not None:
+    if not _is_in_voices(spec):
         raise InputError("--keep: only music in the encoding 'voices' has parts")
     places = np.arange(spec.shape[0])
     if part == 'beginning':
         return places < len(places) // 4
     return places % voices.NUM_VOICES == PARTS.index(part)
+
+
+def _is_in_voices(spec: DataSpec) -> bool:
+    return spec.units == ('frame',)
 
 
 def _check(source, name, data_dir, encoding, transpose, evaluation_split) -> None:

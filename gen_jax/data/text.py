@@ -212,10 +212,12 @@ def _check(
             f"data.vocab_size: {vocab_size}; 'bpe' needs 257 or more (256 bytes, what is merged of "
             'them, and the end of a document), such as 4096'
         )
+    if tokenizer not in ('bytes', 'characters', 'bpe'):
+        tokenizers.read(tokenizer)
     if tokenizer != 'bpe' and vocab_size is not None:
         raise InputError(
-            f"data.vocab_size: {vocab_size}; only 'bpe' takes one, {tokenizer!r} has its own; "
-            'leave None'
+            f"data.vocab_size: {vocab_size}; only 'bpe' takes one, {tokenizer!r} has its own; set "
+            'it to None (--config.data.vocab_size=None)'
         )
 
 

@@ -67,13 +67,14 @@ def read(path: Path, field: str) -> list[str]:
     else:
         documents = [Document(path.name, functools.partial(_pieces, path))]
     if not documents:
-        raise InputError(f'{field}: {path} holds no line')
+        raise InputError(f'{field}: it holds no line')
     texts = []
     for document in documents:
         try:
             texts.append(''.join(document.pieces()))
         except ValueError as error:
-            wanted = ' like {"text": "..."}' if path.suffix.lower() == '.jsonl' else ''
+            is_line = document.name != path.name
+            wanted = ' as an object like {"text": "..."}' if is_line else ''
             raise InputError(f'{field}: cannot read {document.name}{wanted} ({error})') from None
     return texts
 

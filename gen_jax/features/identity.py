@@ -2,22 +2,12 @@
 
 import jax.numpy as jnp
 
-from gen_jax.errors import InputError
 from gen_jax.features.extractor import Extractor
 from gen_jax.types import DataSpec
 
 
 def identity(spec: DataSpec) -> Extractor:
-    """The D numbers of an example, in a row: scores end in '-raw'.
-
-    Raises:
-      InputError: examples of tokens, whose numbers mean nothing.
-    """
-    if spec.vocab_size is not None:
-        raise InputError(
-            'evaluate.scores.features: tokens have none to compare samples by; leave '
-            'evaluate.scores.num and train.score_every None'
-        )
+    """The D numbers of an example, in a row: scores end in '-raw'."""
 
     def embed(weights, examples):
         return examples.reshape(len(examples), -1).astype(jnp.float32), None

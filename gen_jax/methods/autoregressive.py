@@ -199,9 +199,10 @@ def _sample(
     known = jnp.zeros((num, model.length), bool)
     if given is not None:
         x, known = given
-        tokens = model.tokens(x)
         known = jnp.broadcast_to(known, x.shape).reshape(tokens.shape)
-    rules = samplers.Rules(repetition_penalty, temperature, top_k, top_p, min_p, stop)
+        tokens = jnp.where(known, model.tokens(x), tokens)
+    separator = None if given is None else model.spec.start_token
+    rules = samplers.Rules(repetition_penalty, temperature, top_k, top_p, min_p, stop, separator)
     samplers.check(rules)
     check_search(rules, num_beams, length_penalty)
     start = model.starts(num, cond)[:, None]
@@ -224,7 +225,8 @@ def estimators(model: Model) -> dict[str, str]:
             'loss': f'exact (-log {p}, nats per dimension)',
             'bits_per_dim': f'exact (-log2 {p}, per dimension)',
         }
-    seen = 'given those before it in its window'
+    where = 'document and window' if model.separate_documents else 'window'
+    seen = f'given those before it in its {where}'
     values = {
         'loss': f'exact (-log p of a token {seen}; nats per token)',
         'bits_per_token': f'exact (-log2 p of a token {seen})',

@@ -28,14 +28,45 @@ from gen_jax.types import Array
 
 
 class Cache(NamedTuple):
-    """Keys and values of the positions so far, `[B key heads, positions, d]` each.
-
-    Examples and heads are one axis, as products of matrices take them: with two, XLA's CPU backend
-    copies the whole cache for every token of a small batch.
-    """
+    """Keys and values of the positions so far, `[B, key heads, positions, d]` each, or with one
+    axis `[B key heads, ...]` for both: see `Cache.empty`."""
 
     key: Array
     value: Array
+
+    @classmethod
+    def empty(cls, batch_size: int, heads: int, positions: int, size: int, dtype: str) -> 'Cache':
+        """Room for so many positions."""
+        rows = (batch_size, heads)
+        if jax.default_backend() == 'cpu':
+            # As products of matrices take them: else XLA copies all of a small batch's cache for
+            # every token. Elsewhere two axes, so that heads can be on several devices.
+            rows = (batch_size * heads,)
+        nothing = jnp.zeros((*rows, positions, size), dtype)
+        return cls(nothing, nothing)
+
+    @property
+    def positions(self) -> int:
+        """How many there is room for."""
+        return self.key.shape[-2]
+
+    def grown(self, positions: int) -> 'Cache':
+        """The same with room for more."""
+
+        def grow(kept: Array) -> Array:
+            before = [(0, 0)] * (kept.ndim - 2)
+            return jnp.pad(kept, (*before, (0, positions - kept.shape[-2]), (0, 0)))
+
+        return Cache(grow(self.key), grow(self.value))
+
+    def extended(self, k: Array, v: Array, place: Array) -> 'Cache':
+        """With k and v `[B, key heads, S, d]` from a place on."""
+
+        def put(kept: Array, new: Array) -> Array:
+            rows = new.reshape(*kept.shape[:-2], -1, kept.shape[-1])
+            return jax.lax.dynamic_update_slice_in_dim(kept, rows, place, kept.ndim - 2)
+
+        return Cache(put(self.key, k), put(self.value, v))
 
 
 class View(NamedTuple):
@@ -106,16 +137,6 @@ def attend(q: Array, k: Array, v: Array, bias: Array) -> Array:
     return mixed.reshape(batch, heads, queries, size).swapaxes(1, 2)
 
 
-def _extended(cache: Cache, k: Array, v: Array, place: Array) -> Cache:
-    """The cache with k and v `[B, G, S, d]` from a place on."""
-
-    def put(kept: Array, new: Array) -> Array:
-        rows = new.reshape(len(kept), -1, kept.shape[-1])
-        return jax.lax.dynamic_update_slice_in_dim(kept, rows, place, 1)
-
-    return Cache(put(cache.key, k), put(cache.value, v))
-
-
 def is_fused(dtype: str, head_size: int) -> bool:
     """Whether this backend has a fused kernel for causal attention in this type."""
     return (
@@ -165,7 +186,7 @@ class SelfAttention(nn.Module):
         else:
             k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
             if cache is not None:
-                k, v = cache = _extended(cache, k, v, view.positions[0])
+                k, v = cache = cache.extended(k, v, view.positions[0])
             y = attend(q, k, v, view.bias)
         layer = functools.partial(dense, bias=self.bias, dtype=self.dtype)
         out = layer(x.shape[-1], OUT_OF_BRANCH, self.out_init, name='out')

@@ -142,18 +142,12 @@ class Transformer(Fields):
 
     def init_cache(self, batch_size: int, length: int) -> tuple[Cache, ...]:
         """An empty cache for so many positions, one entry for each layer."""
-        heads = self.num_kv_heads or self.num_heads
-        shape = (batch_size * heads, length, self.width // self.num_heads)
-        layer = Cache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
-        return (layer,) * self.num_layers
+        heads, size = self.num_kv_heads or self.num_heads, self.width // self.num_heads
+        return (Cache.empty(batch_size, heads, length, size, self.dtype),) * self.num_layers
 
     def grow_cache(self, cache: tuple[Cache, ...], length: int) -> tuple[Cache, ...]:
         """The cache with room for so many positions."""
-
-        def grow(kept: Array) -> Array:
-            return jnp.pad(kept, ((0, 0), (0, length - kept.shape[1]), (0, 0)))
-
-        return jax.tree.map(grow, cache)
+        return tuple(layer.grown(length) for layer in cache)
 
     def for_decoding(self, params: Mapping) -> tuple['Transformer', dict]:
         """The same network and its parameters as a cache needs them: each block by itself."""
@@ -170,7 +164,7 @@ class Transformer(Fields):
         plain = segments is None and cache is None and self.positions != 'alibi'
         if plain and is_fused(self.dtype, self.width // self.num_heads):
             return View(positions, None)
-        keys = positions if cache is None else jnp.arange(cache[0].key.shape[1])
+        keys = positions if cache is None else jnp.arange(cache[0].positions)
         heads = self.num_heads if self.positions == 'alibi' else None
         bias = bias_of(positions, keys, window=self.window, segments=segments, alibi_heads=heads)
         return View(positions, bias)

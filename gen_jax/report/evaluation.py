@@ -165,7 +165,8 @@ def _numbers(records: Mapping[str, Mapping]) -> str:
     return (
         '<section><h2>Numbers</h2>\n<p class="soft">The standard error is about how far chance '
         'alone moves a value, and the interval about 1.96 of it to either side; n is how many '
-        f'examples were used. Open a row for all that is known of it.</p>\n{common}\n'
+        'examples were used, or tokens or characters in them. Open a row for all that is known of '
+        f'it.</p>\n{common}\n'
         f'<div class="head" aria-hidden="true">{head}</div>\n{body}</section>'
     )
 

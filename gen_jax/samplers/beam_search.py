@@ -1,14 +1,15 @@
 """Beam search: the likeliest sequence, as far as a few candidates at a time can find it.
 
     (1) of the `num_beams` V continuations of `num_beams` sequences, keep the likeliest `num_beams`
-    (2) at the end take the one of highest log p / (number of tokens drawn)^length_penalty
-                                                                              (Wu et al. 2016)
+    (2) at the end take the one of highest log p / (number of tokens drawn)^length_penalty, the
+        form of Hugging Face's transformers; Wu et al. 2016 divide by ((5 + number) / 6)^alpha
 
 A sequence that has ended keeps its place and its log p. With as many beams as there are sequences
 the likeliest one is found for sure; with one, the search is greedy.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -34,16 +35,20 @@ class Beams(NamedTuple):
 
 
 def check_search(rules: Rules, num_beams: int | None, length_penalty: float | None) -> None:
-    """Raises InputError unless these options of decoding go together; None of beams is no search,
-    but sequences drawn by the rules."""
-    if num_beams is None and length_penalty is not None:
-        raise InputError('length_penalty: it compares beams; set num_beams, or leave it None')
-    if num_beams is not None and num_beams < 1:
+    """Raises InputError unless these options of decoding go together. None of beams is no search,
+    but sequences drawn by the rules; what these say of chance has no part in a search."""
+    if num_beams is None:
+        if length_penalty is not None:
+            raise InputError('length_penalty: it compares beams; set num_beams, or leave it None')
+        return
+    if num_beams < 1:
         raise InputError(f'num_beams: {num_beams} must be at least 1, or None')
-    if num_beams is not None and rules._replace(stop=()) != Rules():
+    if length_penalty is not None and not 0 <= length_penalty < math.inf:
+        raise InputError(f'length_penalty: {length_penalty} must be at least 0, or None')
+    if rules.repetition_penalty != 1:
         raise InputError(
-            'num_beams: a search looks for the likeliest; leave temperature and '
-            'repetition_penalty 1, and top_k, top_p and min_p None'
+            f'repetition_penalty: {rules.repetition_penalty}; a search for beams compares the '
+            "model's own probabilities, so leave it 1"
         )
 
 

@@ -49,11 +49,13 @@ class State(NamedTuple):
 
     `tokens` int32 `[B, N]` are final up to `position`, the last one there is; `place` is where in
     the context it belongs, and the cache holds the places before. `done` `[B]`: those that have
-    ended. `seen` bool `[B, V]`: the tokens up to `position`, or None where nobody asks.
+    ended. `seen` bool `[B, V]`: the tokens up to `position`, or None where nobody asks. `goes_on`
+    bool `[B, N]`: where more of the same document is known to come, or None.
     """
 
     tokens: Array
     known: Array
+    goes_on: Array | None
     cache: Any
     position: Array
     place: Array
@@ -73,6 +75,8 @@ class Rules(NamedTuple):
     min_p: only tokens with at least this share of the likeliest one's probability (Nguyen et al.
       2024).
     stop: a sequence ends with the first of these that is drawn.
+    separator: what stands between documents, and is not drawn before a token of the same document
+      that is known; None where there are no documents, or nothing known but the beginning.
     """
 
     repetition_penalty: float = 1.0
@@ -81,6 +85,7 @@ class Rules(NamedTuple):
     top_p: float | None = None
     min_p: float | None = None
     stop: tuple[int, ...] = ()
+    separator: int | None = None
 
 
 def check(rules: Rules) -> None:
@@ -167,8 +172,24 @@ def begin(
         rows = jnp.arange(batch_size)[:, None]
         nothing = jnp.zeros((batch_size, predictor.vocab_size), bool)
         seen = nothing.at[rows, tokens[:, :prefix]].set(True)
-    last = jnp.int32(prefix - 1)
-    return State(tokens, known, cache, last, last, jnp.zeros(batch_size, bool), seen)
+        if rules.stop:  # what stands before a document also ends one, and shall be no less likely
+            seen = seen.at[:, jnp.array(rules.stop)].set(False)
+    goes_on = None
+    if rules.separator is not None:
+        comes = jnp.where(known, jnp.where(tokens == rules.separator, 0, 1), -1)
+        goes_on = _next_known(comes) == 1
+    last, done = jnp.int32(prefix - 1), jnp.zeros(batch_size, bool)
+    return State(tokens, known, goes_on, cache, last, last, done, seen)
+
+
+def _next_known(values: Array) -> Array:
+    """Of values `[B, N]`, -1 where nothing is known: the next one that is known, this one among
+    them; -1 where there is none."""
+
+    def nearer(later: Array, earlier: Array) -> Array:
+        return jnp.where(earlier >= 0, earlier, later)
+
+    return jax.lax.associative_scan(nearer, values, reverse=True, axis=1)
 
 
 def advance(
@@ -193,15 +214,26 @@ def advance(
         now, old = at(state.tokens, state.position), at(state.tokens, position)
         is_known = at(state.known, position)
         logits, cache = predictor.read(now[:, None], state.cache, state.place)
-        step_key = jax.random.fold_in(key, state.position)
-        drawn = choose(rules, logits[:, 0], state.seen, step_key)
+        logits = logits[:, 0]
+        if state.goes_on is not None:
+            barred = jnp.arange(logits.shape[-1]) == rules.separator
+            barred &= at(state.goes_on, position)[:, None]
+            logits = jnp.where(barred, -jnp.inf, logits)
+        drawn = choose(rules, logits, state.seen, jax.random.fold_in(key, state.position))
         token = jnp.where(is_known | state.done, old, drawn)
         done = state.done | (is_end(token, rules) & ~is_known)
         seen = state.seen
         if seen is not None:
             seen = seen.at[jnp.arange(len(token)), token].set(True)
         tokens = jax.lax.dynamic_update_slice_in_dim(state.tokens, token[:, None], position, 1)
-        return State(tokens, state.known, cache, position, state.place + 1, done, seen)
+        return state._replace(
+            tokens=tokens,
+            cache=cache,
+            position=position,
+            place=state.place + 1,
+            done=done,
+            seen=seen,
+        )
 
     return jax.lax.while_loop(unfinished, extend, state)
 

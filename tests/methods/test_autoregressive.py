@@ -148,6 +148,11 @@ def test_separate_documents_are_drawn_one_by_one():
         )
     )
     np.testing.assert_array_equal(x[~ended], others[~ended])
+    # What was not given is no part of it, either.
+    given = np.full((300, 8), 2, np.int32), np.arange(8) < 3
+    completed = np.asarray(draw(method.params, {}, jax.random.key(0), given=given))
+    after = np.logical_or.accumulate(completed == 4, axis=1)
+    assert np.all(completed[:, :3] == 2) and after.any() and np.all(completed[after] == 4)
 
 
 def test_a_recurrent_network_cannot_separate_documents():
@@ -201,7 +206,7 @@ def test_options_of_sampling_that_make_no_sense_are_refused():
         ({'cond': jnp.zeros(2)}, 'labels'),
         ({'top_k': 0}, 'top_k'),
         ({'num_beams': 0}, 'num_beams'),
-        ({'num_beams': 2, 'min_p': 0.1}, 'num_beams: a search looks for the likeliest'),
+        ({'num_beams': 2, 'repetition_penalty': 2.0}, 'repetition_penalty: 2.0; a search'),
         ({'length_penalty': 0.5}, 'length_penalty: it compares beams'),
     ):
         with pytest.raises(InputError, match=words):

@@ -93,7 +93,9 @@ def test_no_token_sees_what_comes_after_it(name):
 
 
 @pytest.mark.parametrize('name', FORMS)
-def test_kept_keys_and_values_answer_as_the_whole_does(name):
+@pytest.mark.parametrize('backend', ['cpu', 'gpu'])  # which keep them in other shapes
+def test_kept_keys_and_values_answer_as_the_whole_does(name, backend, monkeypatch):
+    monkeypatch.setattr(jax, 'default_backend', lambda: backend)
     network = Transformer(**SMALL, **FORMS[name])
     params = params_of(network)
     whole = jax.jit(network.apply)(params, TOKENS)
