@@ -55,6 +55,9 @@ def compare(workdirs: Sequence[Path]) -> dict[str, list[dict]]:
             missing.append(f'{name} is not in {", ".join(without)}')
             continue
         records = [run[name] for run in runs]
+        if _are_of_other_tokens(records):
+            missing.append(f'{name} is of tokens, and these are other tokens of the same text')
+            continue
         reasons = reasons_against(workdirs, records)
         if reasons:
             refused.setdefault('; '.join(reasons), []).append(name)
@@ -90,6 +93,13 @@ def by_metric(workdir: Path) -> dict[str, dict]:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f'--workdirs: cannot read {path}; evaluate the run anew') from None
+
+
+def _are_of_other_tokens(records: Sequence[Mapping]) -> bool:
+    """Whether these are numbers per token of one text, in several tokenizations."""
+    texts = {record.get('text_fingerprint') for record in records}
+    tokens = {record.get('data_fingerprint') for record in records}
+    return len(texts) == 1 and None not in texts and len(tokens) > 1
 
 
 def reasons_against(workdirs: Sequence[Path], records: Sequence[Mapping]) -> list[str]:

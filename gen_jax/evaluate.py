@@ -88,8 +88,7 @@ def evaluate(
     if scored is not None:
         records |= scored.records
     records = {
-        name: {**found, **common, 'data_fingerprint': _fingerprint(name, dataset)}
-        for name, found in records.items()
+        name: {**found, **common, **_fingerprints(name, dataset)} for name, found in records.items()
     }
     if hosts.is_first():
         write_json(workdir / 'evaluation.json', records)
@@ -105,11 +104,17 @@ def evaluate(
     return records
 
 
-def _fingerprint(name: str, dataset: Dataset) -> str:
+def _fingerprints(name: str, dataset: Dataset) -> dict[str, str]:
     """Of what a number was measured on: per character or byte that is the text, whatever its
-    tokens, so that such numbers compare between tokenizers."""
-    of_text = name.endswith(tuple(f'_per_{unit}' for unit in UNITS))
-    return (of_text and dataset.text_fingerprint) or dataset.fingerprint
+    tokens, so that such numbers compare between tokenizers; else these tokens of a text."""
+    if dataset.text_fingerprint is None:
+        return {'data_fingerprint': dataset.fingerprint}
+    if name.endswith(tuple(f'_per_{unit}' for unit in UNITS)):
+        return {'data_fingerprint': dataset.text_fingerprint}
+    return {
+        'data_fingerprint': dataset.fingerprint,
+        'text_fingerprint': dataset.text_fingerprint,
+    }
 
 
 def _report(config, workdir: Path, records: dict[str, dict], scored: Scored | None) -> None:
