@@ -25,7 +25,7 @@ def get_config(arg: str = ''):
     )
     config.method = common.autoregressive()
     config.optim.model = common.muon(num_steps=1500)
-    config.ema.decay = 0.998
+    config.ema.decay = 0.99
 
     config.train.num_steps = 1500
     config.train.log_every = 50

@@ -23,14 +23,14 @@ def get_config(arg: str = ''):
         width=128, num_layers=4, num_heads=4, dropout=0.3
     )
     config.method = common.autoregressive(class_conditional=True)
-    config.optim.model = common.muon(num_steps=1000)
+    config.optim.model = common.muon(num_steps=600)
     config.ema.decay = 0.99
 
-    config.train.num_steps = 1000
+    config.train.num_steps = 600
     config.train.log_every = 50
-    config.train.evaluate_every = 250
-    config.train.sample_every = 500
-    config.train.checkpoint_every = 250
+    config.train.evaluate_every = 200
+    config.train.sample_every = 300
+    config.train.checkpoint_every = 200
     config.train.best_by = 'loss'
 
     common.score_images(config, weights='digits')

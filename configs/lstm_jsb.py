@@ -18,7 +18,7 @@ def get_config(arg: str = ''):
     config.networks.model = common.section(name='lstm.LSTM', width=256, num_layers=2, dropout=0.2)
     config.method = common.autoregressive()
     config.optim.model = common.gpt_optimizer(peak=2e-3, num_steps=1500, warmup_steps=100)
-    config.ema.decay = 0.998
+    config.ema.decay = 0.99
 
     config.train.num_steps = 1500
     config.train.log_every = 50
