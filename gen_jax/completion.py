@@ -94,14 +94,7 @@ def make_completer(
     context, end = run.spec.shape[0], run.spec.start_token
     if max_tokens is not None and not 0 < max_tokens <= _MOST_TOKENS:
         raise InputError(f'--max_tokens: {max_tokens} must be from 1 to {_MOST_TOKENS:,}')
-    search = {name: options.get(name) for name in ('num_beams', 'length_penalty')}
-    options = {name: value for name, value in options.items() if name not in search}
-    own = ('stop', 'separator')
-    build.check_keywords(samplers.Rules, options, 'sample.options', hidden=own)
-    rules = samplers.Rules(**options, stop=(end,))
-    with in_section('sample.options'):
-        samplers.check(rules)
-        check_search(rules, **search)
+    rules, search = _rules_of(options, end)
     is_search = search['num_beams'] is not None
     whole = [np.concatenate([[end], tokens]).astype(np.int32) for tokens in prompts]
     if is_search:
@@ -131,12 +124,30 @@ def make_completer(
                 texts = [*finished]
                 for row, prompt in enumerate(group.rows[: len(prompts) - len(finished)]):
                     new = drawn[row, group.begins[row] : min(group.ends[row], last + 1)]
-                    ends = np.flatnonzero(new == end)
-                    new = new[: ends[0]] if len(ends) else new
-                    texts.append(np.concatenate([prompts[prompt], new]))
+                    texts.append(np.concatenate([prompts[prompt], _before(end, new)]))
                 yield texts
 
     return complete
+
+
+def _rules_of(options: dict, end: int) -> tuple[samplers.Rules, dict]:
+    """`sample.options` as rules of chance, and as what a search is told; `num_beams` None there is
+    no search."""
+    search = {name: options.get(name) for name in ('num_beams', 'length_penalty')}
+    options = {name: value for name, value in options.items() if name not in search}
+    own = ('stop', 'separator')
+    build.check_keywords(samplers.Rules, options, 'sample.options', hidden=own)
+    rules = samplers.Rules(**options, stop=(end,))
+    with in_section('sample.options'):
+        samplers.check(rules)
+        check_search(rules, **search)
+    return rules, search
+
+
+def _before(end: int, tokens: np.ndarray) -> np.ndarray:
+    """What stands before the first end, or everything."""
+    ends = np.flatnonzero(tokens == end)
+    return tokens[: ends[0]] if len(ends) else tokens
 
 
 def _check_room(longest: int, max_tokens: int | None, context: int) -> None:

@@ -80,11 +80,7 @@ def sample(
     words = [
         str(flag) for flag in (prompt, prompt_file, max_tokens, given, keep) if flag is not None
     ]
-    options = config.sample.options.to_dict()
-    if steps is not None:
-        if 'num_steps' not in options:
-            raise InputError(f'--steps: {steps}; this method draws in no number of steps')
-        options['num_steps'] = steps
+    options = _options(config, steps)
     if has_prompt:
         words.append(json.dumps(options))
     which = _which(num, seed, label, ema_length, words)
@@ -114,6 +110,14 @@ def sample(
     for path in written:
         print(path)
     return written
+
+
+def _options(config, steps: int | None) -> dict:
+    """`sample.options`, with this number of steps where one is given."""
+    options = config.sample.options.to_dict()
+    if steps is not None and 'num_steps' not in options:
+        raise InputError(f'--steps: {steps}; this method draws in no number of steps')
+    return options if steps is None else options | {'num_steps': steps}
 
 
 def _restore(run: Run, config, workdir: Path, checkpoint: str, length: float | None) -> TrainState:
