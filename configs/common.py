@@ -161,6 +161,7 @@ def use_images(config: ml_collections.ConfigDict, source: str, name: str) -> Non
     config.data.channels = placeholder(int)  # None: those of the set; 3 for a folder
     config.data.flip = False
     config.data.dequantize = False
+    config.data.binarize = placeholder(str)  # 'threshold', 'static' or 'dynamic': black and white
 
 
 def unet(**fields) -> ml_collections.ConfigDict:

@@ -102,7 +102,7 @@ def _encode(midi: bytes) -> np.ndarray:
     try:
         score = symusic.Score.from_midi(midi)
     except Exception as error:  # Its parser raises what it meets.
-        raise Unsuitable(f'not readable as MIDI: {error}') from None
+        raise Unsuitable(f'not readable as MIDI: {str(error) or type(error).__name__}') from None
     if score.tpq < 1 or score.end() > midi_files.MOST_BEATS * score.tpq:
         raise Unsuitable(f'longer than {midi_files.MOST_BEATS:,} beats')
     tokens = np.array(_tokenizer().encode(score).ids, np.uint16)

@@ -8,14 +8,14 @@
     synthetic  soft blobs with the spec of the set that `name` names         synthetic.py
 
 Every batch holds `x`, float32 `[B, H, W, C]` in [-1, 1], and, where there are classes, `label`,
-int32 `[B]`. How levels become numbers is in `pixels.py`.
+int32 `[B]`. How levels become numbers is in `pixels.py`, and how they become two in `binary.py`.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from gen_jax.data import image_files, pixels, synthetic, tfds_images
+from gen_jax.data import binary, image_files, pixels, synthetic, tfds_images
 from gen_jax.data.dataset import Arrays, Dataset, Description, Split, digest
 from gen_jax.data.pixels import Images, ImageSet
 from gen_jax.errors import InputError
@@ -36,6 +36,7 @@ def load(
     channels: int | None = None,
     flip: bool = False,
     dequantize: bool = False,
+    binarize: str | None = None,
 ) -> Dataset:
     """The images of a source as a Dataset.
 
@@ -49,15 +50,21 @@ def load(
       channels: 1 (gray) or 3 (color); None keeps those of the set, 3 for a folder.
       flip: mirror half of the training images, drawn anew each time.
       dequantize: add uniform noise of one level's width, in training and evaluation.
+      binarize: how images become black and white, one of the rules in `binary.py`; None: they stay
+        what they are.
 
     Raises:
       InputError: naming the field that is wrong, for everything the user can mend.
     """
     _check(source, name, data_dir, image_size, channels)
+    binary.check(binarize, dequantize)
     images = _read(source, name, data_dir, image_size, channels)
+    levels = images.spec.levels
+    if binarize is not None:
+        images = binary.binarized(images, binarize)
     spec = images.spec._replace(dequantized=dequantize)
     return Dataset(
-        train=_split(images.train, spec, flip),
+        train=_split(images.train, spec, flip, levels if binarize == 'dynamic' else None),
         evaluation=_split(images.evaluation, spec, False),
         spec=spec,
         fingerprint=images.fingerprint,
@@ -73,6 +80,7 @@ def describe(
     channels: int | None = None,
     flip: bool = False,
     dequantize: bool = False,
+    binarize: str | None = None,
 ) -> Description:
     """What `load` with the same arguments would read, found out without reading pixels.
 
@@ -80,6 +88,7 @@ def describe(
       InputError: as `load`, except that a TFDS set may be absent.
     """
     _check(source, name, data_dir, image_size, channels)
+    binary.check(binarize, dequantize)
     size = {'image_size': image_size, 'channels': channels}
     if source == 'tfds':
         found = tfds_images.describe(name=name, data_dir=data_dir, **size)
@@ -97,9 +106,10 @@ def describe(
         found = Description(spec, True, lines)
     noise = ['uniform noise of one level is added'] if dequantize else []
     mirror = ['half of the training images are mirrored'] if flip else []
-    return found._replace(
-        spec=found.spec._replace(dequantized=dequantize), lines=(*found.lines, *mirror, *noise)
-    )
+    two = [f'black and white, by the rule {binarize!r}'] if binarize else []
+    spec = found.spec._replace(dequantized=dequantize)
+    spec = spec._replace(levels=2) if binarize else spec
+    return found._replace(spec=spec, lines=(*found.lines, *mirror, *two, *noise))
 
 
 def decode(x: np.ndarray, spec: DataSpec) -> np.ndarray:
@@ -226,14 +236,18 @@ def _imitated(
     return DataSpec((image_size, image_size, channels or 3), levels=256, num_classes=10)
 
 
-def _split(images: Images, spec: DataSpec, flip: bool) -> Split:
-    """A split of a source, with the way from levels to a batch."""
+def _split(images: Images, spec: DataSpec, flip: bool, drawn_from: int | None = None) -> Split:
+    """A split of a source, with the way from levels to a batch; of `drawn_from` levels two are
+    drawn anew each time."""
 
     def transform(raw: Arrays, bits: np.ndarray) -> Arrays:
+        image = raw['image']
+        if drawn_from is not None:
+            image = binary.draw(image, drawn_from, bits)
         if spec.dequantized:
-            x = pixels.dequantize(raw['image'], spec.levels, bits)
+            x = pixels.dequantize(image, spec.levels, bits)
         else:
-            x = pixels.levels_to_x(raw['image'], spec.levels)
+            x = pixels.levels_to_x(image, spec.levels)
         if flip:
             mirrored = (bits & 1).astype(bool)
             x[mirrored] = x[mirrored, :, ::-1]

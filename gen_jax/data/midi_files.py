@@ -39,7 +39,7 @@ def read_parts(path: Path) -> list[Part]:
     try:
         file = mido.MidiFile(path)
     except Exception as error:  # A damaged file makes mido raise nearly anything.
-        raise Unsuitable(f'not readable as MIDI: {error or type(error).__name__}') from None
+        raise Unsuitable(f'not readable as MIDI: {str(error) or type(error).__name__}') from None
     if file.ticks_per_beat <= 0 or file.type == 2:
         raise Unsuitable('times are not in beats' if file.type != 2 else 'of type 2')
     parts = [part for track in file.tracks for part in _parts_of(track, file.ticks_per_beat)]

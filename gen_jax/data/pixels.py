@@ -97,15 +97,21 @@ def levels_to_x(image: np.ndarray, levels: int) -> np.ndarray:
     return x
 
 
+def uniform(shape: tuple[int, ...], keys: np.ndarray) -> np.ndarray:
+    """Uniform numbers uint16 `[B, ...]`; those of a row depend on its key, of `[B]`, alone."""
+    noise = np.empty(shape, np.uint16)
+    for row, key in zip(noise, keys, strict=True):
+        generator = np.random.Generator(np.random.Philox(key=int(key)))
+        row[...] = np.frombuffer(generator.bytes(row.nbytes), np.uint16).reshape(row.shape)
+    return noise
+
+
 def dequantize(image: np.ndarray, levels: int, bits: np.ndarray) -> np.ndarray:
     """Levels `[B, ...]` plus uniform noise of one level's width, to float32 in (-1, 1).
 
     `bits` is uint64 `[B]`; the noise of a row depends on its bits alone.
     """
-    noise = np.empty(image.shape, np.uint16)
-    for row, key in zip(noise, bits, strict=True):
-        generator = np.random.Generator(np.random.Philox(key=int(key)))
-        row[...] = np.frombuffer(generator.bytes(row.nbytes), np.uint16).reshape(row.shape)
+    noise = uniform(image.shape, bits)
     # u is an odd multiple of 2^-16: v + u is exact in float32, and u never rounds up to a level.
     noise |= 1
     x = noise.astype(np.float32)
