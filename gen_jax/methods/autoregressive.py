@@ -225,8 +225,7 @@ def estimators(model: Model) -> dict[str, str]:
             'loss': f'exact (-log {p}, nats per dimension)',
             'bits_per_dim': f'exact (-log2 {p}, per dimension)',
         }
-    where = 'document and window' if model.separate_documents else 'window'
-    seen = f'given those before it in its {where}'
+    seen = 'given what it sees before it in its window'
     values = {
         'loss': f'exact (-log p of a token {seen}; nats per token)',
         'bits_per_token': f'exact (-log2 p of a token {seen})',
