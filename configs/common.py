@@ -290,6 +290,37 @@ def muon(num_steps: int) -> ml_collections.ConfigDict:
     )
 
 
+def mlp_autoencoder(widths: tuple[int, ...], **fields) -> ml_collections.ConfigDict:
+    """An encoder and a decoder of plain layers."""
+    return section(
+        name='autoencoder.MLPAutoencoder', widths=widths, activation='silu', dropout=0.0, **fields
+    )
+
+
+def conv_autoencoder(**fields) -> ml_collections.ConfigDict:
+    """An encoder and a decoder of convolutions."""
+    return section(name='autoencoder.ConvAutoencoder', dropout=0.0, remat=False, **fields)
+
+
+def vae(observation: str, **fields) -> ml_collections.ConfigDict:
+    """A variational autoencoder; where `fields` say nothing it is that of Kingma & Welling."""
+    found = section(
+        name='vae.vae',
+        observation=section(name=observation),
+        prior=section(name='priors.Normal'),
+        class_conditional=False,
+        latent_channels=16,
+        beta=1.0,
+        warmup_steps=0,  # over which beta, or the capacity, rises
+        free_bits=0.0,
+        capacity=placeholder(float),
+        gradient='elbo',  # or 'iwae', 'dreg'
+        num_samples=1,
+    )
+    found.update(fields)
+    return found
+
+
 def sampling(sampler: str, num_steps: int) -> ml_collections.ConfigDict:
     """How a diffusion model is drawn from."""
     return section(
@@ -358,6 +389,19 @@ def shrink_pixelcnn(config: ml_collections.ConfigDict) -> None:
     config.networks.model.num_blocks = 1
     config.networks.model.num_levels = 2
     config.networks.model.num_mixtures = 2
+
+
+def shrink_mlp_autoencoder(config: ml_collections.ConfigDict) -> None:
+    """Layers and bounds small enough for `:smoke`."""
+    config.networks.autoencoder.widths = (16,)
+    config.evaluate.options = section(num_samples=4, chunk=2)
+
+
+def shrink_conv_autoencoder(config: ml_collections.ConfigDict) -> None:
+    """A network small enough for `:smoke`."""
+    config.networks.autoencoder.channels = 8
+    config.networks.autoencoder.channel_multipliers = (1, 2)
+    config.networks.autoencoder.num_groups = 4
 
 
 def shrink_chain(config: ml_collections.ConfigDict) -> None:

@@ -16,9 +16,17 @@ from gen_jax.types import DataSpec
 
 # What networks compute in; see `configs/common.py`.
 PRECISIONS = ('float32', 'bfloat16', 'float16')
+# Sections of a method, and the room that what they name is in.
+PARTS = {
+    'process': 'processes',
+    'observation': 'losses',
+    'prior': 'networks',
+    'posterior': 'networks',
+}
 # Arguments of a network that its section does not hold, and what decides them instead.
 DECIDED_BY = {
-    **dict.fromkeys(('out_channels', 'num_classes', 'vocab_size', 'context'), 'the data'),
+    **dict.fromkeys(('shape', 'out_channels', 'num_classes', 'vocab_size', 'context'), 'the data'),
+    **dict.fromkeys(('code_channels', 'latent_channels'), 'the method'),
     'dtype': '`precision`',
 }
 
@@ -31,15 +39,29 @@ def method(config, spec: DataSpec) -> Method:
     """
     if config.precision not in PRECISIONS:
         raise InputError(f'precision: no {config.precision!r}; choose from {", ".join(PRECISIONS)}')
-    make, options = named('methods', config.method.to_dict(), 'method')
-    if 'process' in options:
-        process, process_options = named('processes', options['process'], 'method.process')
-        options['process'] = call(process, process_options, 'method.process')
     factories = {
         player: network_factory(section.to_dict(), f'networks.{player}', config.precision)
         for player, section in config.networks.items()
     }
-    return call(make, options, 'method', networks=factories, spec=spec)
+    return _method_of(config.method.to_dict(), 'method', factories, spec)
+
+
+def _method_of(
+    section: Mapping, field: str, networks: Mapping[str, Callable], spec: DataSpec
+) -> Method:
+    """The method that a section names, its parts made of the sections inside it."""
+    make, options = named('methods', section, field)
+    for part, room in PARTS.items():
+        if options.get(part) is not None:
+            inside = f'{field}.{part}'
+            function, its_options = named(room, options[part], inside)
+            takes = inspect.signature(function).parameters
+            told = {'spec': spec, 'shape': spec.shape}
+            told = {name: value for name, value in told.items() if name in takes}
+            check_keywords(function, its_options, inside, hidden=told)
+            with in_section(inside):
+                options[part] = function(**its_options, **told)
+    return call(make, options, field, networks=networks, spec=spec)
 
 
 def network_factory(section: Mapping, field: str, precision: str = 'float32') -> Callable:

@@ -15,7 +15,7 @@ from gen_jax import workdir as workdirs
 from gen_jax.data.dataset import Dataset, Split, evaluation_batches
 from gen_jax.data.tokenizers import UNITS
 from gen_jax.errors import in_section
-from gen_jax.methods.method import Perplexity, Ratio
+from gen_jax.methods.method import ActiveUnits, Perplexity, Ratio
 from gen_jax.metrics.neighbors import nearest
 from gen_jax.metrics.ratio import ratio
 from gen_jax.passport import record
@@ -28,6 +28,7 @@ from gen_jax.trained import trained
 from gen_jax.writers import Display, finite, read_rows, write_json
 
 _SHOWN = 100  # samples in the report
+ACTIVE = 0.01  # the variance above which a latent number is active
 _ROW = 8  # rows of nearest examples there, and pictures in each: as many, for a square grid
 
 
@@ -220,21 +221,29 @@ def make_evaluation(
 
 
 def summarize(
-    columns: Mapping[str, np.ndarray | Ratio | Perplexity], estimators: Mapping[str, str]
+    columns: Mapping[str, np.ndarray | Ratio | Perplexity | ActiveUnits],
+    estimators: Mapping[str, str],
 ) -> dict[str, dict]:
     """`{name: {value, stderr, n, estimator}}`: means, and their standard errors over examples. Of a
     `Ratio` n is the number of what it is per: tokens, characters."""
-    results = {}
-    for name, column in columns.items():
-        totals, counts = column if isinstance(column, tuple) else (column, np.ones_like(column))
-        value, stderr = ratio(totals, counts)
-        if isinstance(column, Perplexity):
-            with np.errstate(over='ignore'):  # a run that diverges is evaluated, too
-                value = float(np.exp(value))
-            stderr = None if stderr is None else value * stderr
-        n = round(float(counts.sum()))
-        results[name] = {'value': value, 'stderr': stderr, 'n': n, 'estimator': estimators[name]}
-    return results
+    return {
+        name: {**_summary(column), 'estimator': estimators[name]}
+        for name, column in columns.items()
+    }
+
+
+def _summary(column: np.ndarray | Ratio | Perplexity | ActiveUnits) -> dict:
+    """`{value, stderr, n}` of a column."""
+    if isinstance(column, ActiveUnits):
+        active = column.means.var(0) > ACTIVE
+        return {'value': float(active.sum()), 'stderr': None, 'n': len(column.means)}
+    totals, counts = column if isinstance(column, tuple) else (column, np.ones_like(column))
+    value, stderr = ratio(totals, counts)
+    if isinstance(column, Perplexity):
+        with np.errstate(over='ignore'):  # a run that diverges is evaluated, too
+            value = float(np.exp(value))
+        stderr = None if stderr is None else value * stderr
+    return {'value': value, 'stderr': stderr, 'n': round(float(counts.sum()))}
 
 
 def known_density(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from gen_jax.errors import InputError
-from gen_jax.types import Array, Batch, Key, Tree
+from gen_jax.types import Array, Batch, DataSpec, Key, Tree
 
 # (params, state, batch, key) -> (scalar, (model_state, {name: scalar})).
 # `params` holds every player; `state` is the whole TrainState, for its `step`, `ema_params` and
@@ -41,6 +41,37 @@ class Perplexity(NamedTuple):
     count: Array
 
 
+class ActiveUnits(NamedTuple):
+    """A column of evaluation: how many latent numbers say something of x. A number is active where
+    its mean given x, of `means` `[B, D]`, has a variance above 0.01 over examples (Burda et al.
+    2016)."""
+
+    means: Array
+
+
+class Codec(NamedTuple):
+    """How a method turns examples into latents, and latents into examples.
+
+    spec: of one example's latents: float32 of some shape, or tokens.
+    encode: `(params, model_state, x, *, cond=None) -> z`, `[B, *spec.shape]`: the mean of q(z | x),
+      or the only z that there is.
+    draw: `(params, model_state, x, key, *, cond=None) -> (z, log q(z | x) [B])`, the latter 0 where
+      z is tokens.
+    decode: `(params, model_state, z, *, cond=None) -> x`, what is shown for z.
+    log_prob: `(params, model_state, x, z, *, cond=None) -> log p(x | z) [B]`, in nats.
+    is_mass: whether `log_prob` is of discrete levels, or else a density.
+    num_classes: the labels that all of them take as `cond`; None if they take none.
+    """
+
+    spec: DataSpec
+    encode: Callable[..., Array]
+    draw: Callable[..., tuple[Array, Array]]
+    decode: Callable[..., Array]
+    log_prob: Callable[..., Array]
+    is_mass: bool
+    num_classes: int | None = None
+
+
 class Method(NamedTuple):
     """A generative method.
 
@@ -51,7 +82,7 @@ class Method(NamedTuple):
       completes examples takes `given`, too: `(x, known)`, x `[num, ...]` and bool that broadcasts
       to it; what is known stays.
     evaluate: `(params, model_state, batch, key, **options) -> {name: column}`, a column being one
-      value per example, `[B]`, whose mean is the number; or a Ratio, or a Perplexity.
+      value per example, `[B]`, whose mean is the number; or a Ratio, a Perplexity or ActiveUnits.
     estimators: what each of evaluate's values is: 'exact', 'upper bound ...' or 'estimate ...'.
     averaged: the players that keep an exponential moving average of their parameters.
     num_classes: the labels that `sample` takes as `cond`; None if it takes none.
@@ -60,6 +91,7 @@ class Method(NamedTuple):
       each given those before; None for others.
     networks: `{player: module}`, for a method whose networks can leave the house; see
       `huggingface/`.
+    codec: of a method that encodes examples; None for others.
     """
 
     init: Callable[[Key, Batch], tuple[dict, dict]]
@@ -72,6 +104,7 @@ class Method(NamedTuple):
     nfe: Callable[..., int] | None = None
     predictor: Callable[..., Any] | None = None
     networks: Mapping[str, Any] | None = None
+    codec: Codec | None = None
 
     @property
     def trained(self) -> tuple[str, ...]:

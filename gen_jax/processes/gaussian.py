@@ -87,14 +87,14 @@ def cosine(offset: float = 0.008, num_steps: int | None = None) -> GaussianProce
 
 def _check_length(num_steps: int) -> None:
     if num_steps < 1:
-        raise InputError(f'method.process.num_steps: {num_steps} must be at least 1, or None')
+        raise InputError(f'num_steps: {num_steps} must be at least 1, or None')
 
 
 def _discrete(betas: np.ndarray) -> GaussianProcess:
     """The chain with these per-step variances, its table made in float64."""
     if not (np.all(betas > 0) and np.all(betas < 1)):
         raise InputError(
-            f'method.process: its {len(betas)} steps have variances from {betas.min():.3g} to '
+            f'num_steps: its {len(betas)} steps have variances from {betas.min():.3g} to '
             f'{betas.max():.3g}, and each must lie between 0 and 1; use more steps or lower rates'
         )
     table = np.concatenate([[0.0], np.cumsum(np.log1p(-betas))]).astype(np.float32)

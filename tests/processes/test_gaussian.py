@@ -237,7 +237,7 @@ def test_zero_is_no_training_time_even_where_the_generator_touches_its_bounds(mo
 
 @pytest.mark.parametrize('options', [{'num_steps': 10}, {'num_steps': 1000, 'beta_min': -0.1}])
 def test_rates_that_are_no_variances_are_refused(options):
-    with pytest.raises(InputError, match=r'method\.process: .* between 0 and 1'):
+    with pytest.raises(InputError, match=r'^num_steps: .* between 0 and 1'):
         gaussian.linear(**options)
 
 

@@ -1,0 +1,35 @@
+"""A variational autoencoder of binarized MNIST (Kingma & Welling 2014).
+
+    python launch.py --config=configs/vae_bmnist.py --config.data.data_dir=DIR
+    python launch.py --config=configs/vae_bmnist.py --config.data.data_dir=DIR --mode=evaluate
+
+Pixels are drawn once, black or white, in proportion to their gray ('static', see data/binary.py).
+"""
+
+from configs import common
+
+
+def get_config(arg: str = ''):
+    """The run; 'smoke' is its tiny version."""
+    config = common.get_base()
+
+    common.use_images(config, 'tfds', 'mnist')
+    config.data.binarize = 'static'
+
+    config.networks.autoencoder = common.mlp_autoencoder(widths=(400, 400))
+    config.method = common.vae('observation.bernoulli', latent_channels=40)
+    config.optim.autoencoder = common.adamw(1e-3, num_steps=40_000)
+    config.ema.decay = 0.999
+
+    config.train.num_steps = 40_000
+    config.train.log_every = 200
+    config.train.evaluate_every = 5000
+    config.train.sample_every = 10_000
+    config.train.checkpoint_every = 5000
+
+    config.evaluate.options = common.section(num_samples=5000, chunk=50)
+    config.sample.options = common.section(output='mean')
+
+    if arg == 'smoke':
+        common.shrink_mlp_autoencoder(config)
+    return common.finish(config, arg)

@@ -1,0 +1,510 @@
+"""Variational autoencoders: an encoder q(z | x), a prior p(z) and a decoder p(x | z).
+
+    (1) -log p(x) <= E_q[-log p(x | z)] + KL(q(z | x) || p(z))      (Kingma & Welling 2014)
+                     distortion           rate
+    (2) q(z | x) = N(mean(x), variance(x)), z = mean + deviation eps; or what a flow makes of it,
+        log q(z | x) = log N(z_0) - log |det dz / dz_0|              (Rezende & Mohamed 2015)
+    (3) -log p(x) <= -E log 1/K sum_k w_k,   w = p(x | z_k) p(z_k) / q(z_k | x)
+                                                                     (Burda et al. 2016, IWAE)
+    (4) loss = distortion + beta rate                                (Higgins et al. 2017)
+        loss = distortion + sum_d max(free_bits, rate_d)             (Kingma et al. 2016)
+        loss = distortion + beta |rate - C|                          (Burgess et al. 2018)
+        where beta, or the capacity C, rises evenly from 0 over `warmup_steps`
+    (5) the gradient of (3) that does not lose its signal as K grows: with the weights
+        v_k = w_k / sum w, of the decoder sum_k v_k grad log w_k, and of the encoder
+        sum_k v_k^2 d log w_k / d z_k  d z_k / d encoder             (Tucker et al. 2019, DReG)
+
+The prior is one of `networks/priors.py`, a flow one of `networks/flows.py`, the law of x given z
+one of `losses/observation.py`. (1), with K = 1, and (3) are upper bounds on -log p(x).
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gen_jax.errors import InputError
+from gen_jax.losses import likelihood
+from gen_jax.losses.observation import Observation
+from gen_jax.methods.method import (
+    ActiveUnits,
+    Codec,
+    Method,
+    Phase,
+    check_label,
+    check_players,
+)
+from gen_jax.networks.priors import Normal, Vamp
+from gen_jax.types import Array, Batch, DataSpec, Key, Tree
+
+GRADIENTS = ('elbo', 'iwae', 'dreg')
+OUTPUTS = ('mean', 'sample')
+# Beyond these a posterior is a point, or wider than any prior.
+_LOG_VARIANCE_LIMITS = (-14.0, 10.0)
+
+
+def vae(
+    networks: Mapping[str, Callable],
+    spec: DataSpec,
+    observation: Observation,
+    *,
+    latent_channels: int = 16,
+    prior: nn.Module | None = None,
+    posterior: nn.Module | None = None,
+    class_conditional: bool = False,
+    beta: float = 1.0,
+    warmup_steps: int = 0,
+    free_bits: float = 0.0,
+    capacity: float | None = None,
+    gradient: str = 'elbo',
+    num_samples: int = 1,
+) -> Method:
+    """A variational autoencoder of data of this `spec`.
+
+    Args:
+      networks: `{'autoencoder': factory}`; see `networks/autoencoder.py`.
+      spec: of the data; its classes where `class_conditional`.
+      observation: the law of x given z.
+      latent_channels: numbers of z, at each place where the code is a map.
+      prior: None for N(0, I).
+      posterior: a flow that z goes through, told of x by the encoder; None for (2) without one.
+      class_conditional: whether encoder and decoder are told the label.
+      beta: of (4); the weight of log p(z) - log q(z | x) in (3).
+      warmup_steps: of (4).
+      free_bits: nats of each latent number that cost the same as none.
+      capacity: nats that C rises to; None for no such term.
+      gradient: 'elbo' of (1), 'iwae' of (3), or 'dreg' of (5).
+      num_samples: K in training; of 'elbo' that of draws to average over.
+
+    Raises:
+      InputError: options that do not go together, or a network of another kind.
+    """
+    if class_conditional and spec.num_classes is None:
+        raise InputError('method.class_conditional: this data has no labels; set it to False')
+    if latent_channels < 1:
+        raise InputError(f'method.latent_channels: {latent_channels} must be at least 1')
+    check_players(networks, ('autoencoder',))
+    num_classes = spec.num_classes if class_conditional else None
+    prior = Normal() if prior is None else prior
+    if class_conditional and isinstance(prior, Vamp):
+        raise InputError(
+            'method.prior: pseudo-inputs have no label; set class_conditional to False'
+        )
+    network = networks['autoencoder'](
+        shape=spec.shape,
+        code_channels=latent_channels * (2 if posterior is None else 3),
+        latent_channels=latent_channels,
+        out_channels=observation.out_channels,
+        num_classes=num_classes,
+    )
+    latent_shape = latent_shape_of(network, spec, num_classes, latent_channels)
+    model = Model(network, prior, posterior, observation, spec, num_classes, latent_shape)
+    target = Objective(beta, warmup_steps, free_bits, capacity, gradient, num_samples)
+    target.check(model)
+    return Method(
+        init=functools.partial(_init, model),
+        phases=(Phase('autoencoder', functools.partial(_loss, model, target)),),
+        sample=functools.partial(_sample, model),
+        evaluate=functools.partial(_evaluate, model),
+        estimators=estimators(model),
+        averaged=('autoencoder',),
+        num_classes=num_classes,
+        nfe=lambda **options: 1,
+        codec=codec_of(model),
+    )
+
+
+def latent_shape_of(
+    network: nn.Module, spec: DataSpec, num_classes: int | None, latent_channels: int
+) -> tuple[int, ...]:
+    """The shape of one example's latents, from that of the network's code.
+
+    Raises:
+      InputError: the network is no autoencoder.
+    """
+    if not hasattr(network, 'encode'):
+        raise InputError(
+            'networks.autoencoder.name: this network does not encode; use '
+            "'autoencoder.ConvAutoencoder' or 'autoencoder.MLPAutoencoder'"
+        )
+    x = jnp.zeros((1, *spec.shape))
+    label = None if num_classes is None else jnp.zeros(1, jnp.int32)
+    encode = functools.partial(network.init_with_output, train=False, method='encode')
+    code, _ = jax.eval_shape(encode, jax.random.key(0), x, label)
+    return (*code.shape[1:-1], latent_channels)
+
+
+class Posterior(NamedTuple):
+    """q(z | x) of equation (2), all `[B, ...]`; `context` is what a flow is told."""
+
+    mean: Array
+    log_variance: Array
+    context: Array | None
+
+
+class Model(NamedTuple):
+    """The networks and what their answers mean; parameters come and go as arguments.
+
+    The player's parameters are those of `network`, and where they have any of `prior`, `posterior`
+    and the `observation`. Several draws of z for each x stand on a first axis of their own.
+    """
+
+    network: nn.Module
+    prior: nn.Module
+    posterior: nn.Module | None
+    observation: Observation
+    spec: DataSpec
+    num_classes: int | None  # None: the network is told no labels
+    latent_shape: tuple[int, ...]
+
+    @property
+    def has_closed_rate(self) -> bool:
+        """Whether the KL divergence in (1) has a closed form."""
+        return isinstance(self.prior, Normal) and self.posterior is None
+
+    def label(self, cond: Array | None) -> Array | None:
+        """Labels as the network takes them."""
+        return None if self.num_classes is None else cond
+
+    def encode(self, params: Mapping, x: Array, cond: Array | None, **options) -> Posterior:
+        """q(z | x)."""
+        own = {'params': params['autoencoder']['network']}
+        code = self.network.apply(own, x, self.label(cond), method='encode', **options)
+        mean, log_variance, *rest = jnp.split(code, 2 if self.posterior is None else 3, -1)
+        log_variance = jnp.clip(log_variance, *_LOG_VARIANCE_LIMITS)
+        return Posterior(mean, log_variance, rest[0] if rest else None)
+
+    def decode(self, params: Mapping, z: Array, cond: Array | None, **options) -> Array:
+        """The numbers of p(x | z), for z `[B, ...]`."""
+        own = params['autoencoder']
+        label = self.label(cond)
+        answer = self.network.apply(
+            {'params': own['network']}, z, label, method='decode', **options
+        )
+        if not self.observation.num_extra:
+            return answer
+        extra = jnp.broadcast_to(own['observation'], (*answer.shape[:-1], len(own['observation'])))
+        return jnp.concatenate([answer, extra], -1)
+
+    def draw(self, params: Mapping, q: Posterior, eps: Array) -> tuple[Array, Array]:
+        """z `[K, B, ...]` and log q(z | x) `[K, B]`, from noise eps like z."""
+        z = q.mean + jnp.exp(0.5 * q.log_variance) * eps
+        log_q = _sum(-0.5 * (eps**2 + q.log_variance + math.log(2 * math.pi)))
+        if self.posterior is None:
+            return z, log_q
+        z, log_det = self.flow(params, q, z)
+        return z, log_q - log_det
+
+    def flow(self, params: Mapping, q: Posterior, z: Array) -> tuple[Array, Array]:
+        """What the posterior's flow makes of z `[K, B, ...]`, and its log-determinants."""
+        own = {'params': params['autoencoder']['posterior']}
+        context = q.context.reshape(len(q.context), -1)
+        out, log_det = self.posterior.apply(own, _flat(z), context)
+        return out.reshape(z.shape), log_det
+
+    def log_prior(self, params: Mapping, z: Array) -> Array:
+        """log p(z) of z `[K, B, ...]`: `[K, B]`."""
+        return self._of_prior(params, 'log_density', _flat(z), self._pseudo_posterior(params))
+
+    def draw_prior(self, params: Mapping, key: Key, num: int) -> Array:
+        """z `[num, ...]` of the prior."""
+        size, posterior = math.prod(self.latent_shape), self._pseudo_posterior(params)
+        z = self._of_prior(params, 'sample', key, num, size, posterior)
+        return z.reshape(num, *self.latent_shape)
+
+    def _of_prior(self, params: Mapping, method: str, *arguments) -> Array:
+        own = params['autoencoder']
+        variables = {'params': own['prior']} if 'prior' in own else {}
+        return self.prior.apply(variables, *arguments, method=method)
+
+    def _pseudo_posterior(self, params: Mapping) -> Callable:
+        """q(z | u) of examples u, as a prior that is made of posteriors asks for it."""
+
+        def posterior(u: Array) -> tuple[Array, Array]:
+            q = self.encode(params, u, None, train=False)
+            return _flat(q.mean[None])[0], _flat(q.log_variance[None])[0]
+
+        return posterior
+
+    def log_likelihood(
+        self, params: Mapping, x: Array, z: Array, cond: Array | None, **options
+    ) -> Array:
+        """log p(x | z) of z `[K, B, ...]`: `[K, B]`."""
+        num = len(z)
+        if cond is not None:
+            cond = jnp.tile(cond, num)
+        answer = self.decode(params, z.reshape(-1, *z.shape[2:]), cond, **options)
+        laws = answer.reshape(num, len(x), *answer.shape[1:])
+        return jax.vmap(self.observation.log_prob, (None, 0))(x, laws)
+
+    def rate_of_each(self, q: Posterior) -> Array:
+        """The divergence of each latent number from N(0, 1), in closed form: `[B, D]` nats."""
+        kl = 0.5 * (q.mean**2 + jnp.exp(q.log_variance) - 1 - q.log_variance)
+        return kl.reshape(len(kl), -1)
+
+
+class Objective(NamedTuple):
+    """Equations (3), (4) and (5): what training makes small."""
+
+    beta: float
+    warmup_steps: int
+    free_bits: float
+    capacity: float | None
+    gradient: str
+    num_samples: int
+
+    def check(self, model: Model) -> None:
+        """Raises InputError for options that do not go together."""
+        if self.gradient not in GRADIENTS:
+            raise InputError(
+                f'method.gradient: no {self.gradient!r}; choose from {", ".join(GRADIENTS)}'
+            )
+        for name in ('beta', 'warmup_steps', 'free_bits'):
+            if not getattr(self, name) >= 0:
+                raise InputError(f'method.{name}: {getattr(self, name)} must be at least 0')
+        if self.num_samples < 1:
+            raise InputError(f'method.num_samples: {self.num_samples} must be at least 1')
+        if self.free_bits and (self.capacity is not None or not model.has_closed_rate):
+            raise InputError(
+                'method.free_bits: they need the prior N(0, I), a posterior without a flow, and no '
+                'capacity; set it to 0'
+            )
+        if self.gradient != 'elbo' and (self.free_bits or self.capacity is not None):
+            raise InputError(
+                "method.gradient: free_bits and capacity are of the rate, which only 'elbo' has"
+            )
+        if self.gradient == 'dreg' and model.posterior is not None:
+            raise InputError("method.gradient: 'dreg' is for posteriors without a flow; use 'iwae'")
+
+    def rise(self, step: Array) -> Array:
+        """How far `step` lies in the warm-up, from 0 to 1."""
+        return jnp.minimum(1.0, (step + 1) / max(self.warmup_steps, 1))
+
+    def weighted_rate(self, rate: Array, of_each: Array | None, step: Array) -> Array:
+        """The second term of (4), for rate `[B]` and, in closed form, `of_each` `[B, D]`."""
+        if self.capacity is not None:
+            return self.beta * jnp.abs(jnp.mean(rate) - self.rise(step) * self.capacity)
+        if self.free_bits:
+            rate = jnp.sum(jnp.maximum(jnp.mean(of_each, 0), self.free_bits))
+        return self.beta * self.rise(step) * jnp.mean(rate)
+
+
+def _init(model: Model, key: Key, batch: Batch) -> tuple[dict, dict]:
+    x = jnp.zeros_like(batch['x'])
+    label = model.label(jnp.zeros(len(x), jnp.int32))
+    keys = jax.random.split(key, 3)
+    own = {'network': model.network.init(keys[0], x, label, train=False)['params']}
+    z = jnp.zeros((1, len(x), math.prod(model.latent_shape)))
+    if model.posterior is not None:
+        own['posterior'] = model.posterior.init(keys[1], z, z[0])['params']
+    posterior = model._pseudo_posterior({'autoencoder': own})
+    of_prior = model.prior.init(keys[2], z, posterior)
+    if 'params' in of_prior:
+        own['prior'] = of_prior['params']
+    if model.observation.num_extra:
+        own['observation'] = jnp.zeros(model.observation.num_extra)
+    return {'autoencoder': own}, {}
+
+
+def _loss(
+    model: Model, target: Objective, params: Mapping, state, batch: Batch, key: Key
+) -> tuple[Array, tuple[dict, dict]]:
+    noise_key, encoder_key, decoder_key = jax.random.split(key, 3)
+    x, label = batch['x'], model.label(batch.get('label'))
+    q = model.encode(params, x, label, train=True, rngs={'dropout': encoder_key})
+    eps = jax.random.normal(noise_key, (target.num_samples, *q.mean.shape))
+    if target.gradient == 'dreg':
+        z, log_q, zeros = _draw_twice_weighted(q, eps)
+    else:
+        z, log_q = model.draw(params, q, eps)
+        zeros = 0.0
+    options = {'train': True, 'rngs': {'dropout': decoder_key}}
+    log_likelihood = model.log_likelihood(params, x, z, label, **options)
+    log_ratio = log_q - model.log_prior(params, z)
+    of_each = model.rate_of_each(q) if model.has_closed_rate else None
+    rate = log_ratio.mean(0) if of_each is None else of_each.sum(1)
+    if target.gradient == 'elbo':
+        nats = target.weighted_rate(rate, of_each, state.step) - jnp.mean(log_likelihood)
+    else:
+        weight = target.beta * target.rise(state.step)
+        log_weights = log_likelihood - weight * log_ratio + zeros
+        nats = -jnp.mean(_log_mean_exp(log_weights))
+    loss = nats / math.prod(model.spec.shape)
+    values = {'loss': loss, 'rate': jnp.mean(rate), 'distortion': -jnp.mean(log_likelihood)}
+    return loss, (state.model_state, values)
+
+
+def _draw_twice_weighted(q: Posterior, eps: Array) -> tuple[Array, Array, Array]:
+    """z `[K, B, ...]`, log q(z | x) `[K, B]` that has no gradient by way of q, and zeros `[K, B]`
+    which, added to the log-weights of (3), make the gradient by way of z that of (5)."""
+    z, zeros = _twice_weighted(q.mean + jnp.exp(0.5 * q.log_variance) * eps)
+    mean, log_variance = jax.lax.stop_gradient((q.mean, q.log_variance))
+    scaled = (z - mean) * jnp.exp(-0.5 * log_variance)
+    return z, _sum(-0.5 * (scaled**2 + log_variance + math.log(2 * math.pi))), zeros
+
+
+@jax.custom_vjp
+def _twice_weighted(z: Array) -> tuple[Array, Array]:
+    """z as it is, and zeros `[K, B]`, whose gradients are -v_k of (5), up to a constant: backward,
+    the gradient of z, which has one v_k in it, is multiplied by a second."""
+    return z, jnp.zeros(z.shape[:2])
+
+
+def _twice_weighted_forward(z: Array) -> tuple[tuple[Array, Array], None]:
+    return _twice_weighted(z), None
+
+
+def _twice_weighted_backward(_, gradients: tuple[Array, Array]) -> tuple[Array]:
+    of_z, of_zeros = gradients
+    total = of_zeros.sum(0)
+    weights = of_zeros / jnp.where(total == 0, 1, total)
+    return (of_z * weights.reshape(*weights.shape, *(1,) * (of_z.ndim - 2)),)
+
+
+_twice_weighted.defvjp(_twice_weighted_forward, _twice_weighted_backward)
+
+
+def _evaluate(
+    model: Model,
+    params: Mapping,
+    model_state: Mapping,
+    batch: Batch,
+    key: Key,
+    *,
+    num_samples: int = 1,
+    chunk: int = 50,
+) -> dict[str, Array | ActiveUnits]:
+    """`num_samples` is K of (3), and `chunk` how many of these are computed at once."""
+    if num_samples < 1 or chunk < 1 or num_samples % min(chunk, num_samples):
+        raise InputError(
+            f'num_samples: {num_samples} draws cannot be taken {chunk} at a time; use a multiple'
+        )
+    chunk = min(chunk, num_samples)
+    x, label = batch['x'], model.label(batch.get('label'))
+    q = model.encode(params, x, label, train=False)
+
+    def some(number: Array) -> tuple[Array, Array, Array]:
+        """Of one chunk: the log of the mean weight, and the means of distortion and rate."""
+        eps = jax.random.normal(jax.random.fold_in(key, number), (chunk, *q.mean.shape))
+        z, log_q = model.draw(params, q, eps)
+        log_likelihood = model.log_likelihood(params, x, z, label, train=False)
+        log_ratio = log_q - model.log_prior(params, z)
+        log_weight = _log_mean_exp(log_likelihood - log_ratio)
+        return log_weight, -log_likelihood.mean(0), log_ratio.mean(0)
+
+    log_weight, distortion, rate = jax.lax.map(some, jnp.arange(num_samples // chunk))
+    distortion, rate = distortion.mean(0), rate.mean(0)
+    if model.has_closed_rate:
+        rate = model.rate_of_each(q).sum(1)
+    elbo = distortion + rate
+    nats = elbo if num_samples == 1 else -_log_mean_exp(log_weight)
+    return {
+        'loss': elbo / math.prod(model.spec.shape),
+        **likelihood_columns(nats, model.spec, model.observation),
+        'rate': rate,
+        'distortion': distortion,
+        'active_units': ActiveUnits(q.mean.reshape(len(x), -1)),
+    }
+
+
+def likelihood_columns(nats: Array, spec: DataSpec, observation: Observation) -> dict[str, Array]:
+    """Bounds `[B]` on -log p(x) in the units of the data: of an example, and of its dimensions."""
+    num_dims = math.prod(spec.shape)
+    if observation.is_mass:
+        return {'nats': nats, 'bits_per_dim': likelihood.bits_per_dim(nats, num_dims)}
+    if spec.dequantized:
+        bits = likelihood.dequantized_bits_per_dim(nats, num_dims, spec.levels)
+        return {'nats': nats, 'bits_per_dim': bits}
+    return {'nats': nats, 'nats_per_dim': nats / num_dims}
+
+
+def _sample(
+    model: Model,
+    params: Mapping,
+    model_state: Mapping,
+    key: Key,
+    num: int,
+    *,
+    cond: Array | None = None,
+    output: str = 'mean',
+) -> Array:
+    """`output` is what is shown for z: the 'mean' of p(x | z), or a 'sample' of it."""
+    check_label(cond, model.num_classes)
+    if output not in OUTPUTS:
+        raise InputError(f'output: no {output!r}; choose from {", ".join(OUTPUTS)}')
+    latent_key, output_key = jax.random.split(key)
+    z = model.draw_prior(params, latent_key, num)
+    parameters = model.decode(params, z, cond, train=False)
+    if output == 'mean':
+        return model.observation.mean(parameters)
+    return model.observation.sample(output_key, parameters)
+
+
+def codec_of(model: Model) -> Codec:
+    """How the model turns examples into latents and back."""
+
+    def encode(params, model_state, x, *, cond=None):
+        q = model.encode(params, x, cond, train=False)
+        return q.mean if model.posterior is None else model.flow(params, q, q.mean[None])[0][0]
+
+    def draw(params, model_state, x, key, *, cond=None):
+        q = model.encode(params, x, cond, train=False)
+        z, log_q = model.draw(params, q, jax.random.normal(key, (1, *q.mean.shape)))
+        return z[0], log_q[0]
+
+    def decode(params, model_state, z, *, cond=None):
+        return model.observation.mean(model.decode(params, z, cond, train=False))
+
+    def log_prob(params, model_state, x, z, *, cond=None):
+        return model.log_likelihood(params, x, z[None], cond, train=False)[0]
+
+    return Codec(
+        DataSpec(model.latent_shape, num_classes=model.spec.num_classes),
+        encode,
+        draw,
+        decode,
+        log_prob,
+        model.observation.is_mass,
+        model.num_classes,
+    )
+
+
+def estimators(model: Model) -> dict[str, str]:
+    """What each number of `evaluate` is."""
+    p = 'p(x | label)' if model.num_classes is not None else 'p(x)'
+    draws = 'importance-weighted, of num_samples draws; the variational bound where that is 1'
+    what = 'of uniformly dequantized data' if model.spec.dequantized else 'of the data'
+    if not model.observation.is_mass and not model.spec.dequantized:
+        what = f'{what}, a density'
+    part = f'part of the variational upper bound on -log {p}'
+    found = {
+        'loss': f'upper bound on -log {p} (variational, nats per dimension), {what}',
+        'nats': f'upper bound on -log {p} ({draws}; nats per example), {what}',
+        'rate': f'{part}: KL(q(z | x) || p(z)), nats per example',
+        'distortion': f'{part}: -log p(x | z), nats per example',
+        'active_units': 'estimate (variance over these examples of the mean of q above 0.01)',
+    }
+    if model.observation.is_mass or model.spec.dequantized:
+        found['bits_per_dim'] = f'upper bound on -log2 {p} ({draws}), {what}'
+    else:
+        found['nats_per_dim'] = f'upper bound on -log {p} ({draws}), {what}'
+    return found
+
+
+def _flat(z: Array) -> Array:
+    """`[K, B, ...]` to `[K, B, D]`."""
+    return z.reshape(*z.shape[:2], -1)
+
+
+def _sum(z: Array) -> Array:
+    """`[K, B, ...]` to `[K, B]`."""
+    return jnp.sum(_flat(z), -1)
+
+
+def _log_mean_exp(log_weights: Array) -> Array:
+    """Of `[K, B]` the log of the mean weight: `[B]`."""
+    return jax.nn.logsumexp(log_weights, 0) - math.log(len(log_weights))
