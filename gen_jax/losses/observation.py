@@ -27,7 +27,7 @@ from gen_jax.losses import likelihood
 from gen_jax.losses import logistic_mixture as mixture
 from gen_jax.types import Array, DataSpec, Key
 
-# Of learned log deviations, in the data's units from -1 to 1: from a hundredth of an 8-bit level up.
+# Of learned log deviations, where data lies in [-1, 1]: from a hundredth of an 8-bit level up.
 _LOG_SIGMA_LIMITS = (-10.0, 3.0)
 
 

@@ -39,7 +39,7 @@ from gen_jax.methods.method import (
     check_players,
 )
 from gen_jax.networks.priors import Normal, Vamp
-from gen_jax.types import Array, Batch, DataSpec, Key, Tree
+from gen_jax.types import Array, Batch, DataSpec, Key
 
 GRADIENTS = ('elbo', 'iwae', 'dreg')
 OUTPUTS = ('mean', 'sample')

@@ -9,15 +9,13 @@ restored together.
 
 `ConvAutoencoder` has residual blocks (He et al. 2016, with the norm of groups of Wu & He 2018),
 halves the image from level to level, and doubles it again by repeating pixels; nothing in it is a
-transposed convolution. `MLPAutoencoder` is for vectors and for small images (Kingma & Welling 2014).
+transposed convolution. `MLPAutoencoder` is for vectors and small images (Kingma & Welling 2014).
 Labels, where a network is told them, are added to what enters the first block of either half.
 """
 
 import math
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.networks.layers import Conv, Dropout, GroupNorm, UpsampleConv
@@ -190,7 +188,7 @@ class ConvAutoencoder(nn.Module):
 
 
 class Block(nn.Module):
-    """y = shortcut(x) + conv(silu(norm(conv(silu(norm(x)))))), the last convolution zero at first."""
+    """y = shortcut(x) + conv(silu(norm(conv(silu(norm(x)))))), the last kernel zero at first."""
 
     features: int
     num_groups: int
