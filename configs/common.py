@@ -74,10 +74,14 @@ def finish(config: ml_collections.ConfigDict, arg: str) -> ml_collections.Config
     locks it.
 
     `smoke` is the same run in seconds on a CPU: synthetic data of the same spec, three steps of
-    small batches. The config itself has made its networks tiny.
+    small batches, and nothing to begin with. The config itself has made its networks tiny.
     """
     for player in config.networks:
+        folder = None if arg == 'smoke' else config.restore.to_dict().pop(player, None)
+        if player in config.restore:
+            del config.restore[player]
         config.restore[player] = placeholder(str)
+        config.restore[player] = folder
     if arg == 'smoke':
         config.data.source = 'synthetic'
         config.data.batch_size = 8
@@ -150,6 +154,31 @@ def ddpm() -> ml_collections.ConfigDict:
         class_conditional=False,
         label_dropout=0.0,
     )
+
+
+def flow_matching(class_conditional: bool = False) -> ml_collections.ConfigDict:
+    """Straight paths from noise to data, and the velocity along them."""
+    return section(
+        name='diffusion.diffusion',
+        process=section(name='gaussian.straight'),
+        prediction='velocity',
+        class_conditional=class_conditional,
+        label_dropout=0.1 if class_conditional else 0.0,
+    )
+
+
+def use_autoencoder(
+    config: ml_collections.ConfigDict, first: ml_collections.ConfigDict, workdir: str
+) -> None:
+    """The autoencoder of another run, `first`, that was trained in `workdir`; the latents are what
+    `config.method.inner` models."""
+    config.networks.autoencoder = first.networks.autoencoder.copy_and_resolve_references()
+    config.method = section(
+        name='latent.latent',
+        autoencoder=first.method.copy_and_resolve_references(),
+        statistics_steps=100,
+    )
+    config.restore.autoencoder = workdir
 
 
 def use_images(config: ml_collections.ConfigDict, source: str, name: str) -> None:

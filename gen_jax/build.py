@@ -5,6 +5,7 @@ fields of the section are keyword arguments, and an argument that does not exist
 lists those that do.
 """
 
+import functools
 import importlib
 import inspect
 import typing
@@ -16,7 +17,9 @@ from gen_jax.types import DataSpec
 
 # What networks compute in; see `configs/common.py`.
 PRECISIONS = ('float32', 'bfloat16', 'float16')
-# Sections of a method, and the room that what they name is in.
+# Sections of a method that are methods themselves.
+METHODS = ('inner', 'autoencoder')
+# Its other sections, and the room that what they name is in.
 PARTS = {
     'process': 'processes',
     'observation': 'losses',
@@ -51,6 +54,9 @@ def _method_of(
 ) -> Method:
     """The method that a section names, its parts made of the sections inside it."""
     make, options = named('methods', section, field)
+    for part in METHODS:
+        if part in options:
+            options[part] = functools.partial(_method_of, options[part], f'{field}.{part}')
     for part, room in PARTS.items():
         if options.get(part) is not None:
             inside = f'{field}.{part}'

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from gen_jax import hosts, manifest
 from gen_jax.errors import Ended, InputError
 from gen_jax.manifest import Manifest
-from gen_jax.state import TrainState
+from gen_jax.state import TrainState, Weights
 from gen_jax.types import Tree
 
 _TRASH = 'trash'
@@ -168,8 +168,8 @@ class Checkpoints:
     ) -> Tree | None:
         """The newest checkpoint that can be read, placed as `template` says; None if there is none.
 
-        With `step`, that one and no other. With `player`, the parameters of that player alone,
-        averaged where the checkpoint has an average; `template` is then of these.
+        With `step`, that one and no other. With `player`, `Weights` of that player alone, its
+        parameters averaged where the checkpoint has an average; `template` is then of these.
 
         `template` holds `ShapeDtypeStruct`s with shardings. A damaged checkpoint is named on
         stderr and, where this may change files, moved aside to `damaged-<step>`.
@@ -256,8 +256,9 @@ class Checkpoints:
                 manifest.check_same_leaves(leaves, template, step)
                 state = self._read(step, 'state', ocp.args.StandardRestore(template))
             else:
-                part, leaves = _leaves_of_player(leaves, player)
-                template = {part: {player: template}}
+                parts = _parts_of_player(leaves, player, template)
+                leaves = _leaves_of_player(leaves, player, parts)
+                template = {parts[name]: {player: getattr(template, name)} for name in parts}
                 manifest.check_same_leaves(leaves, template, step)
                 state = self._read_some(step, template)
         except InputError:
@@ -275,7 +276,9 @@ class Checkpoints:
             state = None
         if hosts.any_of(state is None):
             return None
-        return state if player is None else state[part][player]
+        if player is None:
+            return state
+        return Weights(**{name: state[part][player] for name, part in parts.items()})
 
     def _set_aside(self, step: int) -> None:
         place = self.folder / f'damaged-{step}'
@@ -309,14 +312,17 @@ def _copy_on_host(state: Tree) -> Tree:
     return jax.tree.map(copied, state)
 
 
-def _leaves_of_player(leaves: Manifest, player: str) -> tuple[str, Manifest]:
-    """The part of a state that has the player's averaged parameters, or else the parameters; and
-    what the manifest says of them."""
-    for part in ('ema_params', 'params'):
-        mine = {path: leaf for path, leaf in leaves.items() if path.startswith(f'{part}/{player}/')}
-        if mine:
-            break
-    return part, mine
+def _parts_of_player(leaves: Manifest, player: str, template: Weights) -> dict[str, str]:
+    """Which part of a state has each of a player's `Weights` that the template asks for."""
+    averaged = any(path.startswith(f'ema_params/{player}/') for path in leaves)
+    parts = {'params': 'ema_params' if averaged else 'params'}
+    return parts if template.model_state is None else {**parts, 'model_state': 'model_state'}
+
+
+def _leaves_of_player(leaves: Manifest, player: str, parts: Mapping[str, str]) -> Manifest:
+    """What a manifest says of these parts of the player."""
+    mine = tuple(f'{part}/{player}/' for part in parts.values())
+    return {path: leaf for path, leaf in leaves.items() if path.startswith(mine)}
 
 
 def _damage(error: Exception, step: int) -> str:

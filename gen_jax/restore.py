@@ -1,15 +1,20 @@
 """Weights that a run begins with instead of random ones: `config.restore.<player>`, a folder.
 
     a workdir                 the player of this name, as in the newest checkpoint: its averaged
-                              parameters where it has an average
+                              parameters where it has an average, and its entry of `model_state`
     a folder of Hugging Face  a transformer over tokens; see `huggingface/`
 
 Step 0 begins with them: parameters, and the averages of them; the optimizer begins anew. A run that
 goes on from a checkpoint of its own does not look at the folder any more.
+
+A player that no phase trains, such as the autoencoder of `methods/latent.py`, stays what it is
+here. Its section `method.<player>` is then the whole method of the run in that folder, and what
+that run was trained on must be like the data here.
 """
 
 import contextlib
 import functools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,15 +28,15 @@ from gen_jax.huggingface.tokenizer import check_tokenizer
 from gen_jax.huggingface.weights import fitted, from_huggingface
 from gen_jax.networks.transformer import Transformer
 from gen_jax.run import Run
-from gen_jax.types import Tree
+from gen_jax.state import Weights
 
 # Fields of a network that may be others than those its weights were trained with.
 _FREE = ('remat', 'dropout', 'init_std')
 
 
-def weights(run: Run, config, workdir: Path) -> dict[str, Tree]:
-    """`{player: parameters}` for every player that the config restores, placed as in the template
-    of `run`; nothing where `workdir` has a checkpoint to go on from.
+def weights(run: Run, config, workdir: Path) -> dict[str, Weights]:
+    """By player what the config restores, placed as in the template of `run`; nothing where
+    `workdir` has a checkpoint to go on from.
 
     Raises:
       InputError: there is no such player, the folder holds no weights that can be read, or those
@@ -42,6 +47,13 @@ def weights(run: Run, config, workdir: Path) -> dict[str, Tree]:
         return given
     for player, name in config.restore.items():
         if name is None:
+            is_frozen = player in run.template.params and player not in run.method.trained
+            if is_frozen and hosts.is_first():
+                print(
+                    f'warning: restore.{player}: None, and nothing trains this player here; it '
+                    'stays what it is by chance',
+                    file=sys.stderr,
+                )
             continue
         if player not in run.template.params:
             raise InputError(
@@ -79,23 +91,46 @@ def _check_tokens(run: Run, folder: Path) -> None:
         raise InputError('its tokens stand for something else than those of the data')
 
 
-def _of_workdir(run: Run, config, player: str, folder: Path) -> Tree:
+def _of_workdir(run: Run, config, player: str, folder: Path) -> Weights:
     prefix = f'networks.{player}.'
 
     def is_free(field: str, *_) -> bool:
         return not field.startswith(prefix) or field.removeprefix(prefix) in _FREE
 
     different = workdirs.config_differences(folder, config, is_free)
+    if player in config.method and player not in run.method.trained:
+        # What this player's answers mean, there as here.
+        as_there = config.copy_and_resolve_references()
+        with as_there.unlocked():
+            as_there.method = as_there.method[player]
+        different += workdirs.config_differences(
+            folder, as_there, lambda field, *_: not field.startswith('method.')
+        )
+        _check_spec(run, folder)
     if different:
         raise InputError(f'it has another network: {"; ".join(different)}; set here what is there')
+    template = Weights(run.template.params[player])
+    if player in run.template.model_state:
+        template = template._replace(model_state=run.template.model_state[player])
     with Checkpoints(folder, read_only=True) as checkpoints:
-        found = checkpoints.restore(run.template.params[player], player=player)
+        found = checkpoints.restore(template, player=player)
     if found is None:
         raise InputError('it has no finished checkpoint yet; train there first')
     return found
 
 
-def _of_huggingface(run: Run, player: str, folder: Path) -> Tree:
+def _check_spec(run: Run, folder: Path) -> None:
+    """Raises InputError where the examples of the run in the folder were of another kind."""
+    saved = workdirs.saved_spec(folder)
+    for name in ('shape', 'levels', 'dequantized'):
+        if saved is not None and getattr(saved, name) != getattr(run.spec, name):
+            raise InputError(
+                f'it was trained on data whose {name} is {getattr(saved, name)}, and here it is '
+                f'{getattr(run.spec, name)}'
+            )
+
+
+def _of_huggingface(run: Run, player: str, folder: Path) -> Weights:
     if not folder.is_dir():
         raise InputError(
             'there is no such folder; name a workdir, or a folder that save_pretrained of '
@@ -109,4 +144,4 @@ def _of_huggingface(run: Run, player: str, folder: Path) -> Tree:
     def place(leaf: jax.ShapeDtypeStruct, array):
         return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: array[index])
 
-    return jax.tree.map(place, run.template.params[player], params)
+    return Weights(jax.tree.map(place, run.template.params[player], params))

@@ -20,9 +20,9 @@ from gen_jax.errors import InputError
 from gen_jax.methods.method import Method
 from gen_jax.optim import optimizer
 from gen_jax.parallel import Parallel
-from gen_jax.state import TrainState, init_state
+from gen_jax.state import TrainState, Weights, init_state
 from gen_jax.step import train_step
-from gen_jax.types import Batch, DataSpec, Tree
+from gen_jax.types import Batch, DataSpec
 
 # Fields of the data section that say how it is used rather than what is loaded.
 _NOT_LOADED = ('modality', 'batch_size')
@@ -103,10 +103,10 @@ def compile_step(run: Run, config) -> Callable[[TrainState, Batch], tuple[TrainS
     return parallel.compile_step(run.parallel, step, shardings)
 
 
-def initialize(run: Run, seed: int, given: Mapping[str, Tree] | None = None) -> TrainState:
+def initialize(run: Run, seed: int, given: Mapping[str, Weights] | None = None) -> TrainState:
     """The state at step 0, made in place: never whole on one device.
 
-    `given` has parameters to begin with, by player, placed as in the template; see `restore.py`.
+    `given` has weights to begin with, by player, placed as in the template; see `restore.py`.
     """
     batch = abstract_batch(run.spec, run.parallel.batch_devices)
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), batch)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,8 @@ class TrainState:
 
     step: int32 scalar, updates done so far; also the position in the data.
     params: `{player: tree}`, every player, frozen ones too.
-    model_state: what the method carries besides parameters (batch statistics, codebooks); floats.
+    model_state: what the method carries besides parameters (codebooks, statistics); floats. What
+      belongs to one player, and goes with its weights, has the player's name.
     opt_state: `{player: state}` for the trained players.
     ema_params: `{player: tree}` for the averaged players.
     power_ema: the same once for each length of the config's `ema.lengths`; see `averaging.py`.
@@ -71,18 +73,26 @@ class TrainState:
     key: Key
 
 
+class Weights(NamedTuple):
+    """What a run of its own has made of one player: its parameters, and its entry of `model_state`;
+    None for a player that has none."""
+
+    params: Tree
+    model_state: Tree | None = None
+
+
 def init_state(
     method: Method,
     optimizers: Mapping[str, optax.GradientTransformation],
     seed: int | Array,
     batch: Batch,
     num_profiles: int = 0,
-    given: Mapping[str, Tree] | None = None,
+    given: Mapping[str, Weights] | None = None,
 ) -> TrainState:
     """The state before the first update; only the shapes and types of `batch` matter.
 
-    `num_profiles` is how many power-function averages are kept. `given` has, by player, parameters
-    to begin with instead of random ones.
+    `num_profiles` is how many power-function averages are kept. `given` has, by player, what to
+    begin with instead of what is random.
 
     Raises:
       InputError: the optimizers are not those of the players that the method trains.
@@ -93,7 +103,13 @@ def init_state(
             f'and this method trains {sorted(method.trained)}'
         )
     params, model_state = method.init(keys.stream(seed, 'init'), batch)
-    params = {**params, **(given or {})}
+    given = given or {}
+    params |= {player: weights.params for player, weights in given.items()}
+    model_state |= {
+        player: weights.model_state
+        for player, weights in given.items()
+        if weights.model_state is not None
+    }
 
     def average() -> dict[str, Tree]:
         # Copies, for the same reason.

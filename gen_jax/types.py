@@ -29,7 +29,7 @@ class DataSpec(NamedTuple):
     `levels` counts the equally spaced values in [-1, 1] that the original data takes (256 for
     8-bit images), None for data that is continuous in itself. `dequantized` says that uniform
     noise of one level's width was added, so that `x` is continuous and its density bounds the
-    discrete likelihood.
+    discrete likelihood. `bounded` says that x lies in [-1, 1], or almost; latents do not.
 
     Tokens, int32 `[L]`, are below `vocab_size`. Windows of documents have a `start_token`, which
     stands before the first token of each document and after the last; `units` are what they are
@@ -42,6 +42,7 @@ class DataSpec(NamedTuple):
     dtype: str = 'float32'
     levels: int | None = None
     dequantized: bool = False
+    bounded: bool = True
     num_classes: int | None = None
     vocab_size: int | None = None
     start_token: int | None = None

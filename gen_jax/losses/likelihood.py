@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
-from gen_jax.types import Array
+from gen_jax.types import Array, DataSpec
 
 
 def sum_per_example(x: Array) -> Array:
@@ -72,3 +72,18 @@ def dequantized_bits_per_dim(nats: Array, num_dims: int, levels: int) -> Array:
     and by Jensen's inequality the result bounds the discrete data's from above.
     """
     return bits_per_dim(nats, num_dims) + math.log2(levels / 2)
+
+
+def of_data(nats: Array, spec: DataSpec, is_mass: bool) -> dict[str, Array]:
+    """-log p `[B]` of examples in the units that they are compared in: `nats` of an example, and
+    `bits_per_dim` where the data has levels, or else `nats_per_dim`.
+
+    `is_mass` says that p is of the levels themselves, or else a density.
+    """
+    num_dims = math.prod(spec.shape)
+    if is_mass:
+        return {'nats': nats, 'bits_per_dim': bits_per_dim(nats, num_dims)}
+    if spec.dequantized:
+        bits = dequantized_bits_per_dim(nats, num_dims, spec.levels)
+        return {'nats': nats, 'bits_per_dim': bits}
+    return {'nats': nats, 'nats_per_dim': nats / num_dims}

@@ -56,6 +56,11 @@ def diffusion(
     """
     if prediction not in gaussian.PREDICTIONS:
         raise gaussian.unknown_prediction(prediction)
+    if prediction in ('epsilon', 'score') and process.alpha(1.0) == 0:
+        raise InputError(
+            f'method.prediction: nothing of x_0 is left at t = 1 here, and {prediction!r} says '
+            "nothing of it either; use 'velocity', 'v' or 'x0'"
+        )
     if class_conditional and spec.num_classes is None:
         raise InputError('method.class_conditional: this data has no labels; set it to False')
     if not 0 <= label_dropout <= 1:
@@ -156,7 +161,7 @@ def _sample(
     times = samplers.time_grid(steps, model.process.num_steps)
     start_key, steps_key = jax.random.split(key)
     return sampler_of(sampler, eta=eta, variance=variance)(
-        guide.clipped(predict),
+        guide.clipped(predict) if model.spec.bounded else predict,
         model.process,
         jax.random.normal(start_key, (num, *model.spec.shape)),
         steps_key,
@@ -182,8 +187,9 @@ def _evaluate(
     error_key, bound_key = jax.random.split(key)
     x, label = batch['x'], None if model.num_classes is None else batch['label']
     error = model.error(params, x, label, error_key, train=False)
+    predict = model.predictor(params, label)
     rate, distortion = variational_bound(
-        guide.clipped(model.predictor(params, label)),
+        guide.clipped(predict) if model.spec.bounded else predict,
         model.process,
         x,
         bound_key,

@@ -404,22 +404,11 @@ def _evaluate(
     nats = elbo if num_samples == 1 else -_log_mean_exp(log_weight)
     return {
         'loss': elbo / math.prod(model.spec.shape),
-        **likelihood_columns(nats, model.spec, model.observation),
+        **likelihood.of_data(nats, model.spec, model.observation.is_mass),
         'rate': rate,
         'distortion': distortion,
         'active_units': ActiveUnits(q.mean.reshape(len(x), -1)),
     }
-
-
-def likelihood_columns(nats: Array, spec: DataSpec, observation: Observation) -> dict[str, Array]:
-    """Bounds `[B]` on -log p(x) in the units of the data: of an example, and of its dimensions."""
-    num_dims = math.prod(spec.shape)
-    if observation.is_mass:
-        return {'nats': nats, 'bits_per_dim': likelihood.bits_per_dim(nats, num_dims)}
-    if spec.dequantized:
-        bits = likelihood.dequantized_bits_per_dim(nats, num_dims, spec.levels)
-        return {'nats': nats, 'bits_per_dim': bits}
-    return {'nats': nats, 'nats_per_dim': nats / num_dims}
 
 
 def _sample(

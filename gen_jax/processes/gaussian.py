@@ -19,13 +19,15 @@ One network output can stand for any of five quantities; each is affine in x_0 g
         velocity  alpha' x_0 + sigma' eps     d x_t / d t          (Lipman et al. 2023)
         score     -eps / sigma                grad log q(x_t|x_0)  (Song et al. 2021)
 
-Two variance-preserving schedules are built here, both with alpha^2 + sigma^2 = 1:
+Three schedules are built here, the first two with alpha^2 + sigma^2 = 1:
 
     (5) linear   beta(t) = beta_min + t (beta_max - beta_min),
                  log alpha^2 = -integral_0^t beta                           (Song et al. 2021)
     (6) cosine   alpha^2 = f(t) / f(0),  f = cos^2(pi/2 (t + s) / (1 + s))  (Nichol & Dhariwal 2021)
+    (7) straight alpha = 1 - t, sigma = t, the straight paths of flow matching, whose velocity is
+                 eps - x_0                        (Lipman et al. 2023; Liu, Gong & Liu 2023)
 
-With `num_steps=N` they are the discrete chains instead: alpha^2 at t = k/N is
+With `num_steps=N` the first two are discrete chains instead: alpha^2 at t = k/N is
 prod_{i<=k} (1 - beta_i), where beta_i = beta(t)/N on an even grid for (5) and
 1 - alpha^2(i/N) / alpha^2((i-1)/N), at most 0.999, for (6). So the chain of Ho et al. is
 `linear(num_steps=1000)`, beta from 1e-4 to 0.02, and its step k (from 1) is the time k/1000.
@@ -83,6 +85,11 @@ def cosine(offset: float = 0.008, num_steps: int | None = None) -> GaussianProce
         return curve + slope * jnp.maximum(t - last, 0)
 
     return _variance_preserving(log_alpha_squared, None)
+
+
+def straight() -> GaussianProcess:
+    """Equation (7)."""
+    return GaussianProcess(alpha=lambda t: 1 - t, sigma=lambda t: t)
 
 
 def _check_length(num_steps: int) -> None:
