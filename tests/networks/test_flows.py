@@ -14,9 +14,9 @@ from gen_jax.errors import InputError
 from gen_jax.networks.flows import IAF, Autoregression, RealNVP, SplineFlow, coordinate_order
 
 FLOWS = {
-    'realnvp': functools.partial(RealNVP, num_layers=4, width=8),
-    'spline': functools.partial(SplineFlow, num_layers=3, width=8, num_bins=4, bound=2.0),
-    'iaf': functools.partial(IAF, num_layers=3, width=8),
+    'realnvp': functools.partial(RealNVP, num_layers=3, width=8),
+    'spline': functools.partial(SplineFlow, num_layers=2, width=8, num_bins=4, bound=2.0),
+    'iaf': functools.partial(IAF, num_layers=2, width=8),
 }
 X = jax.random.normal(jax.random.key(1), (3, 4, 5))
 CONTEXT = jax.random.normal(jax.random.key(2), (4, 6))
@@ -31,13 +31,12 @@ def moved(flow, *arguments, scale=0.15):
     )
 
 
-@pytest.fixture(scope='module', params=[(n, c) for n in FLOWS for c in (False, True)], ids=str)
+@pytest.fixture(scope='module', params=[*FLOWS, 'iaf alone'])
 def case(request):
-    name, with_context = request.param
-    flow, context = FLOWS[name](), CONTEXT if with_context else None
+    name, *alone = request.param.split()
+    flow, context = FLOWS[name](), None if alone else CONTEXT
     variables = moved(flow, X, context)
     return SimpleNamespace(
-        name=name,
         context=context,
         forward=jax.jit(functools.partial(flow.apply, variables)),
         inverse=jax.jit(functools.partial(flow.apply, variables, method='inverse')),
@@ -54,18 +53,16 @@ def test_what_goes_through_comes_back_both_ways(case):
         np.testing.assert_allclose(log_back, -log_det, atol=1e-5)
 
 
-@pytest.mark.parametrize('direction', ['forward', 'inverse'])
-def test_log_det_is_that_of_the_jacobian_of_each_example(case, direction):
+def test_log_det_is_that_of_the_jacobian_of_each_example(case):
     """And a context is broadcast over the leading axes that it does not have."""
-    apply = getattr(case, direction)
-    y, log_det = apply(X, case.context)
+    y, log_det = case.forward(X, case.context)
     context = None if case.context is None else jnp.broadcast_to(CONTEXT, (3, 4, 6))
 
     @jax.jit
     @jax.vmap
     @jax.vmap
     def of_each(x, context):
-        return apply(x, context)[0], jax.jacfwd(apply, has_aux=True)(x, context)[0]
+        return case.forward(x, context)[0], jax.jacfwd(case.forward, has_aux=True)(x, context)[0]
 
     alone, jacobian = of_each(X, context)
     np.testing.assert_allclose(y, alone, atol=1e-5)
@@ -96,8 +93,8 @@ def test_it_starts_as_the_identity_and_an_iaf_with_open_gates(name):
     init = jax.jit(FLOWS[name]().init_with_output)
     y, log_det = init(jax.random.key(0), X, CONTEXT)[0]
     gate = 1 / (1 + np.exp(-2.0)) if name == 'iaf' else 1
-    np.testing.assert_allclose(y, gate**3 * X, atol=1e-5)
-    np.testing.assert_allclose(log_det, 5 * 3 * np.log(gate), atol=1e-5)
+    np.testing.assert_allclose(y, gate**2 * X, atol=1e-5)
+    np.testing.assert_allclose(log_det, 5 * 2 * np.log(gate), atol=1e-5)
 
 
 @pytest.mark.parametrize('name', FLOWS)
@@ -142,7 +139,7 @@ def test_any_two_coordinates_are_in_different_halves_of_some_layer(dim):
 @pytest.mark.parametrize('name', ['realnvp', 'spline'])
 def test_a_pair_of_coupling_layers_moves_every_coordinate(name):
     flow = FLOWS[name](num_layers=2)
-    y, _ = flow.apply(moved(flow, X), X)
+    y, _ = jax.jit(flow.apply)(moved(flow, X), X)
     assert (np.abs(y - X).max((0, 1)) > 1e-2).all()
 
 

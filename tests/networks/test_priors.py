@@ -20,7 +20,7 @@ PRIORS = {
     'normal': Normal(),
     'vamp': Vamp(SHAPE, num_components=7),
     'mixture': Mixture(num_components=3),
-    'realnvp': FlowPrior(flow='realnvp', num_layers=4, width=8),
+    'realnvp': FlowPrior(flow='realnvp', num_layers=2, width=8),
     'spline': FlowPrior(flow='spline', num_layers=2, width=8, num_bins=4, bound=3.0),
 }
 WEIGHTS = jax.random.normal(jax.random.key(5), (6, 2))
