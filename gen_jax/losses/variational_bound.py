@@ -88,7 +88,8 @@ def _inner_terms(
     def add_term(total, index):
         k = 2 + jnp.floor((index + start) * (available / bound_terms))
         k = jnp.minimum(k, num_steps)  # a start just below 1 can round up to it
-        s, t = (k - 1) / num_steps, k / num_steps
+        # A compiler may round k / N to just above 1 at k = N.
+        s, t = (k - 1) / num_steps, jnp.minimum(k / num_steps, 1)
         eps = jax.random.normal(jax.random.fold_in(noise_key, index), x.shape)
         x_t = gaussian.corrupt(process, x, eps, t)
         mean, small = gaussian.posterior(process, x, x_t, s, t)

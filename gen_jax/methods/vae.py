@@ -452,7 +452,7 @@ def codec_of(model: Model) -> Codec:
         return model.log_likelihood(params, x, z[None], cond, train=False)[0]
 
     return Codec(
-        DataSpec(model.latent_shape, num_classes=model.spec.num_classes),
+        DataSpec(model.latent_shape, bounded=False),
         encode,
         draw,
         decode,

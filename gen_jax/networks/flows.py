@@ -28,7 +28,7 @@ The networks compute in `dtype`; x, y and log det are float32 whatever it says.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -46,7 +46,26 @@ _LOG_SCALE_LIMIT = 2.0
 _OPEN_GATE = 2.0
 
 
-class RealNVP(nn.Module):
+class Flow(nn.Module):
+    """Equation (1) through the layers `self.block` of a flow, which are named `block_<i>`."""
+
+    def __call__(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
+        """x `[..., D]`, of any context `[..., C]` that broadcasts over its leading axes, to
+        y `[..., D]` and log |det dy/dx| `[...]`."""
+        return _compose(self.block, x, context)
+
+    def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
+        """y `[..., D]` to x `[..., D]` and log |det dx/dy| `[...]`."""
+        inverses = [layer.inverse for layer in reversed(self.block)]
+        return _compose(inverses, y, context)
+
+    def _check_sizes(self) -> None:
+        for field in ('num_layers', 'width'):
+            if getattr(self, field) < 1:
+                raise InputError(f'{field}: {getattr(self, field)} must be at least 1')
+
+
+class RealNVP(Flow):
     """`num_layers` layers of equations (2) and (3), with networks of two hidden layers of `width`.
     It starts as the identity.
 
@@ -59,24 +78,15 @@ class RealNVP(nn.Module):
     dtype: str = 'float32'
 
     def __post_init__(self):
-        _check_sizes(self)
+        self._check_sizes()
         super().__post_init__()
 
     def setup(self):
         make = functools.partial(Coupling, affine, 2, self.width, dtype=self.dtype)
         self.block = [make(layer=i) for i in range(self.num_layers)]
 
-    def __call__(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
-        """x `[..., D]`, of any context `[..., C]` that broadcasts over its leading axes, to
-        y `[..., D]` and log |det dy/dx| `[...]`."""
-        return _forth(self.block, x, context)
 
-    def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
-        """y `[..., D]` to x `[..., D]` and log |det dx/dy| `[...]`."""
-        return _back(self.block, y, context)
-
-
-class SplineFlow(nn.Module):
+class SplineFlow(Flow):
     """`num_layers` layers of equations (2) and (4), of `num_bins` bins between -`bound` and
     `bound`, with networks of two hidden layers of `width`. It starts as the identity.
 
@@ -91,7 +101,7 @@ class SplineFlow(nn.Module):
     dtype: str = 'float32'
 
     def __post_init__(self):
-        _check_sizes(self)
+        self._check_sizes()
         if self.num_bins < 2:
             raise InputError(f'num_bins: {self.num_bins} must be at least 2: one bin cannot bend')
         if not 0 < self.bound < math.inf:
@@ -104,16 +114,8 @@ class SplineFlow(nn.Module):
         make = functools.partial(Coupling, spline, outputs, self.width, dtype=self.dtype)
         self.block = [make(layer=i) for i in range(self.num_layers)]
 
-    def __call__(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
-        """As that of `RealNVP`."""
-        return _forth(self.block, x, context)
 
-    def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
-        """As that of `RealNVP`."""
-        return _back(self.block, y, context)
-
-
-class IAF(nn.Module):
+class IAF(Flow):
     """`num_layers` layers of equation (5), with networks of two hidden layers of `width`.
 
     The inverse takes D evaluations of each network, one after the other; where they compute in half
@@ -128,40 +130,22 @@ class IAF(nn.Module):
     dtype: str = 'float32'
 
     def __post_init__(self):
-        _check_sizes(self)
+        self._check_sizes()
         super().__post_init__()
 
     def setup(self):
         make = functools.partial(Autoregression, self.width, dtype=self.dtype)
         self.block = [make(backwards=i % 2 == 1) for i in range(self.num_layers)]
 
-    def __call__(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
-        """As that of `RealNVP`."""
-        return _forth(self.block, x, context)
 
-    def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
-        """As that of `RealNVP`."""
-        return _back(self.block, y, context)
-
-
-def _check_sizes(flow: nn.Module) -> None:
-    for field in ('num_layers', 'width'):
-        if getattr(flow, field) < 1:
-            raise InputError(f'{field}: {getattr(flow, field)} must be at least 1')
-
-
-def _forth(layers: Sequence, x: Array, context: Array | None) -> tuple[Array, Array]:
-    """Equation (1) through all layers."""
+def _compose(maps: Iterable, x: Array, context: Array | None) -> tuple[Array, Array]:
+    """x through maps, each `(x, context) -> (y, log det)`, and the sum of their log dets."""
     x = x.astype(jnp.float32)
     total = jnp.zeros(x.shape[:-1])
-    for layer in layers:
-        x, log_det = layer(x, context)
+    for each in maps:
+        x, log_det = each(x, context)
         total = total + log_det
     return x, total
-
-
-def _back(layers: Sequence, y: Array, context: Array | None) -> tuple[Array, Array]:
-    return _forth([layer.inverse for layer in reversed(layers)], y, context)
 
 
 def _check_dim(dim: int) -> None:

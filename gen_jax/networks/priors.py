@@ -31,16 +31,23 @@ from gen_jax.types import Array, Key
 # Inputs [K, ...] -> the mean [K, D] and the log variance [K, D] of q(z | input).
 Posterior = Callable[[Array], tuple[Array, Array]]
 
+# Components of a mixture that are computed side by side.
+_TOGETHER = 50
+
 FLOWS = {'realnvp': RealNVP, 'spline': SplineFlow}
 
 
-class Normal(nn.Module):
-    """Equation (1); it has no parameters."""
-
-    dtype: str = 'float32'
+class Prior(nn.Module):
+    """What a module is called for when its parameters are made."""
 
     def __call__(self, z: Array, posterior: Posterior | None = None) -> Array:
         return self.log_density(z, posterior)
+
+
+class Normal(Prior):
+    """Equation (1); it has no parameters."""
+
+    dtype: str = 'float32'
 
     def log_density(self, z: Array, posterior: Posterior | None = None) -> Array:
         """z `[..., D]` to nats `[...]`."""
@@ -51,7 +58,7 @@ class Normal(nn.Module):
         return jax.random.normal(key, (num, dim))
 
 
-class Vamp(nn.Module):
+class Vamp(Prior):
     """Equation (2): `num_components` pseudo-inputs of the `shape` of one example, in [-1, 1].
 
     A pseudo-input is tanh of what is learned, which starts at artanh of `mean`, the data's, with
@@ -82,9 +89,6 @@ class Vamp(nn.Module):
 
         self.inputs = self.param('inputs', init, (self.num_components, *self.shape))
 
-    def __call__(self, z: Array, posterior: Posterior | None = None) -> Array:
-        return self.log_density(z, posterior)
-
     def log_density(self, z: Array, posterior: Posterior | None = None) -> Array:
         """z `[..., D]` to nats `[...]`."""
         densities = _log_normals(z.astype(jnp.float32), *self._components(posterior))
@@ -109,7 +113,7 @@ class Vamp(nn.Module):
         return mean.astype(jnp.float32), log_variance.astype(jnp.float32)
 
 
-class Mixture(nn.Module):
+class Mixture(Prior):
     """Equation (3): `num_components` Gaussians; their means start normal, their variances at 1.
 
     Raises:
@@ -123,9 +127,6 @@ class Mixture(nn.Module):
         if self.num_components < 2:
             raise InputError(f'num_components: {self.num_components} must be at least 2')
         super().__post_init__()
-
-    def __call__(self, z: Array, posterior: Posterior | None = None) -> Array:
-        return self.log_density(z, posterior)
 
     def log_density(self, z: Array, posterior: Posterior | None = None) -> Array:
         """z `[..., D]` to nats `[...]`."""
@@ -150,7 +151,7 @@ class Mixture(nn.Module):
         )
 
 
-class FlowPrior(nn.Module):
+class FlowPrior(Prior):
     """Equation (4), with the flow of this name. None of a field is the flow's own default;
     `num_bins` and `bound` are those of a spline.
 
@@ -182,9 +183,6 @@ class FlowPrior(nn.Module):
         options = {field: getattr(self, field) for field in fields}
         return {field: value for field, value in options.items() if value is not None}
 
-    def __call__(self, z: Array, posterior: Posterior | None = None) -> Array:
-        return self.log_density(z, posterior)
-
     def log_density(self, z: Array, posterior: Posterior | None = None) -> Array:
         """z `[..., D]` to nats `[...]`."""
         u, log_det = self.body(z)
@@ -200,14 +198,22 @@ def _log_normal(z: Array) -> Array:
     return -0.5 * (jnp.square(z).sum(-1) + z.shape[-1] * math.log(2 * math.pi))
 
 
-# Computed anew in the backward pass: else that would keep [..., K, D], which the forward pass never
-# holds, since the sum is fused with what it sums. As matrix products of z^2 and z the distances
-# would be differences of large numbers, wrong by whole nats where a variance is small.
-@jax.checkpoint
 def _log_normals(z: Array, mean: Array, log_variance: Array) -> Array:
-    """log N(z; m_k, diag v_k) of z `[..., D]` and K components `[K, D]`: `[..., K]`."""
-    distances = (jnp.square(z[..., None, :] - mean) * jnp.exp(-log_variance)).sum(-1)
-    return -0.5 * (distances + log_variance.sum(-1) + z.shape[-1] * math.log(2 * math.pi))
+    """log N(z; m_k, diag v_k) of z `[..., D]` and K components `[K, D]`: `[..., K]`.
+
+    As matrix products of z^2 and z the distances would be differences of large numbers, wrong by
+    whole nats where a variance is small. So the squares themselves are summed, of some components
+    after others and anew in the backward pass, so that `[..., K, D]` is never held.
+    """
+
+    @jax.checkpoint
+    def of_component(component: tuple[Array, Array]) -> Array:
+        mean, log_variance = component
+        distance = (jnp.square(z - mean) * jnp.exp(-log_variance)).sum(-1)
+        return -0.5 * (distance + log_variance.sum() + z.shape[-1] * math.log(2 * math.pi))
+
+    densities = jax.lax.map(of_component, (mean, log_variance), batch_size=_TOGETHER)
+    return jnp.moveaxis(densities, 0, -1)
 
 
 def _draw(key: Key, numbers: Array, mean: Array, log_variance: Array) -> Array:
