@@ -46,7 +46,7 @@ from gen_jax.quantizers.quantizer import Quantized, Quantizer
 from gen_jax.types import Array, Key, Tree
 
 # Of the spread of the batch: tells apart codes that restart from the same vector.
-_RESTART_NOISE = 0.01
+_RESTART_NOISE = 1e-3
 # Of two weights exp(14 E), E ~ Exp(1), the smaller is U^14 of the larger, U even in (0, 1); with E
 # at most 10, exp(14 E - 70) is neither too large for float32 nor too small.
 _UNEVENNESS, _LARGEST_DRAW = 14, 10
@@ -69,7 +69,7 @@ def vq(
     *,
     decay: float = 0.99,
     commitment: float = 0.25,
-    restart_below: float = 0.01,
+    restart_below: float = 0.05,
     epsilon: float = 1e-5,
 ) -> Quantizer:
     """A learned codebook: equations (1) to (5).
@@ -110,7 +110,7 @@ def residual(base: Quantizer, depth: int) -> Quantizer:
 
     Args:
       base: a `vq`; each has a codebook of its own.
-      depth: how many; the state has an axis of them in front.
+      depth: how many; the state has an axis of them in front. One is the base itself.
 
     Raises:
       InputError: a depth below 1, or a base that learns no codebook or is residual itself.
@@ -121,6 +121,8 @@ def residual(base: Quantizer, depth: int) -> Quantizer:
             'method.quantizer: a residual quantizer is made of codebooks that fit what is left to '
             'them; its base must be vq'
         )
+    if depth == 1:
+        return base
     return Quantizer(
         num_codes=base.num_codes,
         depth=depth,

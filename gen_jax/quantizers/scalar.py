@@ -58,8 +58,8 @@ def fsq(levels: Sequence[int]) -> Quantizer:
     levels = tuple(levels)
     quantizer.check('levels', levels, len(levels) > 0, 'one number for each channel')
     for number in levels:
-        # From 1001 on the margin in (1) is more than half a level.
-        quantizer.check_whole('levels', number, 3, 1000)
+        # From 1000 on the margin in (1) would take the highest level away.
+        quantizer.check_whole('levels', number, 3, 500)
     num_codes = math.prod(levels)
     quantizer.check(
         'levels',

@@ -92,15 +92,14 @@ def test_halves_averaged_are_the_whole():
 
 def test_the_dead_take_vectors_of_the_batch_and_the_living_do_not():
     dead = np.array([False, True, False, True, True, False])
-    vectors, z = random_vectors(6, 4), random_vectors(30, 4, seed=1)
+    vectors, z = random_vectors(6, 4), random_vectors(300, 4, seed=1)
     state = book_of(vectors, np.where(dead, 0.019, 1))
     quantizer = vq(6, 4, restart_below=0.02)
     done = run(quantizer, state, z)
     assert done.metrics['dead'] == 0.5
     after = codebook(quantizer, done.state)
     distance = distance_to(after, z)
-    spread = np.sqrt(4)
-    assert np.all(distance[dead] < 0.05 * spread) and np.all(distance[~dead] > 0.05 * spread)
+    assert np.all(distance[dead] < 0.01) and np.all(distance[~dead] > 0.05)
     # The living move as if there were no restarts.
     others = codebook(vq(6, 4, restart_below=0), run(vq(6, 4, restart_below=0), state, z).state)
     np.testing.assert_allclose(after[~dead], others[~dead], rtol=1e-3)
@@ -146,38 +145,35 @@ def test_parts_of_a_batch_agree_on_one_of_their_vectors():
     assert np.mean(np.linalg.norm(each - each.mean(0), axis=-1).min(0) < 0.3) < 0.05
 
 
-def blobs(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The centers of 16 narrow clusters, and 512 vectors of them."""
+def blobs(seed: int) -> np.ndarray:
+    """512 vectors of 16 narrow clusters."""
     centers = 10 * random_vectors(16, 4, seed=100)
-    rng = np.random.default_rng(seed)
-    return centers, centers[rng.integers(0, 16, 512)] + 0.1 * random_vectors(512, 4, seed=seed)
+    which = np.random.default_rng(seed).integers(0, 16, 512)
+    return centers[which] + 0.1 * random_vectors(512, 4, seed=seed)
 
 
-def usage_of_blobs(restart_below: float, parts: int = 1):
-    """Use and distortion on clusters after a first batch that came from one of them alone, as all
-    of an encoder's vectors may lie together before it is trained."""
-    quantizer = vq(32, 4, restart_below=restart_below, decay=0.9)
-    state = quantizer.init(jax.random.key(0))
-    centers, _ = blobs(0)
-    state = run(quantizer, state, centers[0] + 0.1 * random_vectors(512, 4)).state
-    for seed in range(1, 150):
-        states = [
-            run(quantizer, state, part, seed=parts * seed + number).state
-            for number, part in enumerate(np.split(blobs(seed)[1], parts))
-        ]
-        state = jax.tree.map(lambda *leaves: sum(leaves) / parts, *states)
-    return run(quantizer, state, blobs(0)[1], train=False).metrics
+def after_a_move(restart_below: float, parts: int = 1) -> dict:
+    """Metrics on clusters of a codebook that was filled far from them, as an encoder's vectors
+    may all lie elsewhere before it is trained."""
+    quantizer = vq(32, 4, decay=0.9, restart_below=restart_below)
+    z = 100 + 0.01 * random_vectors(512, 4)
+    state = run(quantizer, quantizer.init(jax.random.key(0)), z).state
+    for seed in range(200):
+        z = np.split(blobs(seed), parts)
+        offers = [run(quantizer, state, z[i], parts * seed + i).state for i in range(parts)]
+        state = jax.tree.map(lambda *leaves: sum(leaves) / parts, *offers)
+    return run(quantizer, state, blobs(200), train=False).metrics
 
 
-@pytest.mark.parametrize('parts', [1, 8])
+@pytest.mark.parametrize('parts', [1, 4])
 def test_restarts_bring_every_code_into_use(parts):
-    metrics = usage_of_blobs(restart_below=0.05, parts=parts)
+    metrics = after_a_move(restart_below=0.2, parts=parts)
     assert metrics['usage'] == 1
-    assert metrics['distortion'] < 0.011  # 0.1^2 within a cluster
+    assert metrics['distortion'] < 0.01  # 0.1^2 with one code in each cluster
 
 
 def test_without_restarts_most_codes_stay_unused():
-    metrics = usage_of_blobs(restart_below=0)
+    metrics = after_a_move(restart_below=0)
     assert metrics['usage'] < 0.5 and metrics['distortion'] > 1
 
 
@@ -188,14 +184,9 @@ def filled(quantizer, z, num_batches: int = 20):
     return state
 
 
-def test_depth_one_is_the_codebook_itself():
-    single, stack, z = vq(16, 3), residual(vq(16, 3), 1), random_vectors(50, 4, 3)
-    book = book_of(random_vectors(16, 3, seed=1))
-    alone = run(single, book, z)
-    stacked = run(stack, jax.tree.map(lambda leaf: leaf[None], book), z)
-    np.testing.assert_array_equal(stacked.codes, alone.codes)  # of one codebook there is no axis
-    np.testing.assert_allclose(stacked.values, alone.values, rtol=1e-6)
-    np.testing.assert_allclose(stacked.loss, alone.loss, rtol=1e-6)
+def test_a_row_of_one_is_the_codebook_itself():
+    base = vq(16, 3)
+    assert residual(base, 1) is base
 
 
 def test_each_codebook_quantizes_what_is_left():
@@ -215,17 +206,15 @@ def test_each_codebook_quantizes_what_is_left():
 
 def test_the_error_falls_with_depth():
     z = random_vectors(512, 4)
-    quantizer = residual(vq(16, 4), 5)
-    done = run(quantizer, filled(quantizer, z), z, train=False)
-    parts = np.stack(
-        [np.asarray(quantizer.lookup(filled(quantizer, z), done.codes)) for _ in range(1)]
-    )
-    assert np.mean((parts[0] - z) ** 2) == pytest.approx(done.metrics['distortion'], rel=1e-4)
-    errors = [
-        run(stack, filled(stack, z), z, train=False).metrics['distortion']
-        for stack in (residual(vq(16, 4), depth) for depth in (1, 2, 3, 5))
-    ]
-    assert all(later < 0.75 * earlier for earlier, later in zip(errors, errors[1:], strict=False))
+    errors = []
+    for depth in (1, 2, 4):
+        quantizer = residual(vq(16, 4), depth)
+        state = filled(quantizer, z)
+        done = run(quantizer, state, z, train=False)
+        error = np.mean((quantizer.lookup(state, done.codes) - z) ** 2)
+        np.testing.assert_allclose(done.metrics['distortion'], error, rtol=1e-5)
+        errors.append(error)
+    assert errors[1] < 0.6 * errors[0] and errors[2] < 0.4 * errors[1]
 
 
 def test_the_gradient_of_codebooks_in_a_row():

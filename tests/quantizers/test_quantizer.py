@@ -44,7 +44,7 @@ def test_codes_and_values_agree_for_any_axes(quantizer, axes):
     done = quantize(quantizer, state, z)
     depth = (quantizer.depth,) if quantizer.depth > 1 else ()
     assert done.codes.shape == (*axes, *depth) and done.codes.dtype == jnp.int32
-    assert 0 <= done.codes.min() and done.codes.max() < quantizer.num_codes
+    assert done.codes.min() >= 0 and done.codes.max() < quantizer.num_codes
     assert done.values.shape == z.shape and done.loss.shape == axes[:1]
     np.testing.assert_allclose(quantizer.lookup(state, done.codes), done.values, rtol=2e-6)
     flat = quantize(quantizer, state, z.reshape(-1, quantizer.channels))
@@ -68,7 +68,7 @@ def test_the_state_keeps_its_structure_and_is_of_floats(quantizer):
 def test_before_the_first_batch_everything_is_finite(quantizer):
     state, z = quantizer.init(jax.random.key(0)), vectors(4, 5, quantizer.channels)
     done = quantize(quantizer, state, z, train=True)
-    slope = jax.grad(lambda z: quantizer.quantize(state, z, None, train=False).loss.sum())(z)
+    slope = jax.grad(lambda z: quantize(quantizer, state, z).loss.sum())(z)
     for leaf in jax.tree.leaves((done, slope)):
         assert np.isfinite(leaf).all()
 
@@ -131,9 +131,9 @@ def test_usage_and_perplexity_are_those_of_the_codes(quantizer):
         (lambda: quantizers.vq(8, 3, epsilon=0.0), 'epsilon: 0.0 must be above 0'),
         (lambda: quantizers.fsq(()), r'levels: \(\) must be one number for each channel'),
         (lambda: quantizers.fsq((8, 2)), 'levels: 2 must be a whole number of at least 3'),
-        (lambda: quantizers.fsq((8, 1001)), 'levels: 1001 must be'),
+        (lambda: quantizers.fsq((8, 501)), 'levels: 501 must be'),
         (lambda: quantizers.fsq((8, 5.0)), 'levels: 5.0 must be'),
-        (lambda: quantizers.fsq((1000,) * 3), r'levels: \(1000.* product of at most 16777216'),
+        (lambda: quantizers.fsq((500,) * 3), r'levels: \(500.* product of at most 16777216'),
         (lambda: quantizers.lfq(0), 'bits: 0 must be a whole number of at least 1 and at most 24'),
         (lambda: quantizers.lfq(25), 'bits: 25'),
         (lambda: quantizers.lfq(4, entropy=-0.1), 'entropy: -0.1'),
