@@ -1,5 +1,7 @@
 """What every quantizer does, whatever its codes are."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,11 +12,9 @@ from gen_jax.errors import InputError
 
 QUANTIZERS = {
     'vq': quantizers.vq(12, 3),
-    'vq with more codes than vectors': quantizers.vq(200, 3),
     'fsq': quantizers.fsq((5, 4, 3)),
     'lfq': quantizers.lfq(3),
-    'lfq of one bit': quantizers.lfq(1),
-    'residual': quantizers.residual(quantizers.vq(12, 3), 4),
+    'residual': quantizers.residual(quantizers.vq(12, 3), 3),
 }
 every_quantizer = pytest.mark.parametrize('quantizer', QUANTIZERS.values(), ids=QUANTIZERS)
 
@@ -28,17 +28,18 @@ def quantize(quantizer, state, z, seed: int = 0, train: bool = False):
     return run(state, z, jax.random.key(seed), train=train)
 
 
-def trained(quantizer, num_batches: int = 2):
+@functools.cache
+def trained(quantizer):
     """The state after a few batches of normal vectors."""
     state = quantizer.init(jax.random.key(0))
-    for seed in range(num_batches):
-        z = vectors(10, 7, quantizer.channels, seed=seed)
+    for seed in range(3):
+        z = vectors(4, 5, quantizer.channels, seed=seed)
         state = quantize(quantizer, state, z, seed, train=True).state
     return state
 
 
 @every_quantizer
-@pytest.mark.parametrize('axes', [(6,), (2, 3), (2, 3, 4), (2, 3, 4, 5)])
+@pytest.mark.parametrize('axes', [(6,), (4, 5), (2, 3, 4, 5)])
 def test_codes_and_values_agree_for_any_axes(quantizer, axes):
     state, z = trained(quantizer), vectors(*axes, quantizer.channels, seed=5)
     done = quantize(quantizer, state, z)
@@ -47,9 +48,8 @@ def test_codes_and_values_agree_for_any_axes(quantizer, axes):
     assert done.codes.min() >= 0 and done.codes.max() < quantizer.num_codes
     assert done.values.shape == z.shape and done.loss.shape == axes[:1]
     np.testing.assert_allclose(quantizer.lookup(state, done.codes), done.values, rtol=2e-6)
-    flat = quantize(quantizer, state, z.reshape(-1, quantizer.channels))
-    np.testing.assert_array_equal(flat.codes.reshape(done.codes.shape), done.codes)
-    np.testing.assert_allclose(flat.values.reshape(z.shape), done.values, rtol=2e-6)
+    first = quantize(quantizer, state, z.reshape(-1, quantizer.channels)[:6])
+    np.testing.assert_array_equal(done.codes.reshape(-1, *depth)[:6], first.codes)
 
 
 @every_quantizer
@@ -107,7 +107,7 @@ def test_each_example_has_its_own_loss(quantizer):
 @pytest.mark.parametrize('quantizer', [quantizers.vq(8, 2), quantizers.fsq((3, 4))])
 def test_usage_and_perplexity_are_those_of_the_codes(quantizer):
     state = trained(quantizer)
-    done = quantize(quantizer, state, vectors(3, 4, 2, seed=2))
+    done = quantize(quantizer, state, vectors(4, 5, 2, seed=2))
     _, counts = np.unique(done.codes, return_counts=True)
     share = counts / counts.sum()
     np.testing.assert_allclose(done.metrics['usage'], len(counts) / quantizer.num_codes, rtol=1e-6)
