@@ -1,5 +1,8 @@
 """Codebooks against brute force, hand-computed averages, and clusters that are known."""
 
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -177,58 +180,53 @@ def test_without_restarts_most_codes_stay_unused():
     assert metrics['usage'] < 0.5 and metrics['distortion'] > 1
 
 
-def filled(quantizer, z, num_batches: int = 20):
-    state = quantizer.init(jax.random.key(0))
-    for seed in range(num_batches):
-        state = run(quantizer, state, z, seed=seed).state
+BASE = vq(16, 3, commitment=0.4)
+ROW = residual(BASE, 3)
+Z = random_vectors(200, 3)
+
+
+@functools.cache
+def filled() -> dict:
+    """The state of `ROW` after some batches."""
+    state = ROW.init(jax.random.key(0))
+    for seed in range(20):
+        state = run(ROW, state, Z, seed=seed).state
     return state
 
 
+def stage(i: int) -> dict:
+    return jax.tree.map(lambda leaf: leaf[i], filled())
+
+
 def test_a_row_of_one_is_the_codebook_itself():
-    base = vq(16, 3)
-    assert residual(base, 1) is base
+    assert residual(BASE, 1) is BASE
 
 
-def test_each_codebook_quantizes_what_is_left():
-    base, z = vq(8, 3), random_vectors(40, 3)
-    quantizer = residual(base, 3)
-    state = filled(quantizer, z)
-    done = run(quantizer, state, z, train=False)
-    left, loss = z, 0
+def test_each_codebook_quantizes_what_is_left_and_the_error_falls():
+    done = run(ROW, filled(), Z, train=False)
+    left, loss, errors = Z, 0, [np.mean(Z**2)]
     for i in range(3):
-        stage = run(base, jax.tree.map(lambda leaf, i=i: leaf[i], state), left, train=False)
-        np.testing.assert_array_equal(done.codes[:, i], stage.codes)
-        left, loss = left - stage.values, loss + stage.loss
-    np.testing.assert_allclose(done.values, z - left, rtol=1e-4, atol=1e-5)
+        own = run(BASE, stage(i), left, train=False)
+        np.testing.assert_array_equal(done.codes[:, i], own.codes)
+        left, loss = left - own.values, loss + own.loss
+        errors.append(np.mean(np.square(left)))
+    np.testing.assert_allclose(done.values, Z - left, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(done.loss, loss, rtol=1e-4)
-    np.testing.assert_allclose(done.metrics['distortion'], np.mean(np.square(left)), rtol=1e-4)
-
-
-def test_the_error_falls_with_depth():
-    z = random_vectors(512, 4)
-    errors = []
-    for depth in (1, 2, 4):
-        quantizer = residual(vq(16, 4), depth)
-        state = filled(quantizer, z)
-        done = run(quantizer, state, z, train=False)
-        error = np.mean((quantizer.lookup(state, done.codes) - z) ** 2)
-        np.testing.assert_allclose(done.metrics['distortion'], error, rtol=1e-5)
-        errors.append(error)
-    assert errors[1] < 0.6 * errors[0] and errors[2] < 0.4 * errors[1]
+    np.testing.assert_allclose(done.metrics['distortion'], errors[-1], rtol=1e-4)
+    assert all(late < 0.6 * early for early, late in itertools.pairwise(errors))
 
 
 def test_the_gradient_of_codebooks_in_a_row():
     """Straight through once on the sum; each commitment pulls z to what is quantized so far."""
-    quantizer = residual(vq(8, 3, commitment=0.4), 3)
-    z, weight = random_vectors(20, 3), random_vectors(20, 3, seed=1)
-    state = filled(quantizer, z)
-    slope = jax.grad(lambda z: jnp.sum(weight * run(quantizer, state, z).values))(z)
-    np.testing.assert_array_equal(slope, weight)
-    slope = jax.grad(lambda z: jnp.sum(run(quantizer, state, z).loss))(z)
-    codes = run(quantizer, state, z, train=False).codes
+    weight = random_vectors(200, 3, seed=1)
+
+    def weighted(z):
+        done = run(ROW, filled(), z, train=False)
+        return jnp.sum(weight * done.values) + jnp.sum(done.loss), done.codes
+
+    slope, codes = jax.grad(weighted, has_aux=True)(Z)
     pull, so_far = 0, 0
     for i in range(3):
-        own = jax.tree.map(lambda leaf, i=i: leaf[i], state)
-        so_far = so_far + vq(8, 3).lookup(own, codes[:, i])
-        pull = pull + 0.4 * 2 * (z - so_far) / 3
-    np.testing.assert_allclose(slope, pull, rtol=1e-3, atol=1e-5)
+        so_far = so_far + BASE.lookup(stage(i), codes[:, i])
+        pull = pull + 0.4 * 2 * (Z - so_far) / 3
+    np.testing.assert_allclose(slope, weight + pull, rtol=1e-3, atol=1e-5)
