@@ -19,7 +19,7 @@ CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('[!_]*.py') if pa
 # Rooms by floor, from the ground up. A room imports from the floors below it.
 FLOORS = (
     ('types', 'errors', 'files', 'keys', 'runtime', 'parallel', 'hosts', 'preemption'),
-    ('processes', 'losses', 'samplers', 'networks', 'data', 'metrics', 'averaging'),
+    ('processes', 'losses', 'quantizers', 'samplers', 'networks', 'data', 'metrics', 'averaging'),
     ('methods', 'huggingface'),
     (
         *('build', 'optim', 'state', 'step', 'checkpoint', 'writers', 'workdir', 'run'),
