@@ -56,9 +56,7 @@ def latent(
         raise InputError(f'networks: there must be a section {PLAYER!r}')
     first = autoencoder({PLAYER: networks[PLAYER]}, spec)
     if first.codec is None:
-        raise InputError(
-            'method.autoencoder.name: this one does not encode; use a VAE or a VQ-VAE'
-        )
+        raise InputError('method.autoencoder.name: this one does not encode; use a VAE or a VQ-VAE')
     codec = first.codec
     of_latents = codec.spec._replace(num_classes=spec.num_classes)
     rest = {player: make for player, make in networks.items() if player != PLAYER}
