@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_jax import quantizers
 from gen_jax.errors import InputError
+from gen_jax.quantizers.codebook import residual, vq
+from gen_jax.quantizers.scalar import fsq, lfq
 
 QUANTIZERS = {
-    'vq': quantizers.vq(12, 3),
-    'fsq': quantizers.fsq((5, 4, 3)),
-    'lfq': quantizers.lfq(3),
-    'residual': quantizers.residual(quantizers.vq(12, 3), 3),
+    'vq': vq(12, 3),
+    'fsq': fsq((5, 4, 3)),
+    'lfq': lfq(3),
+    'residual': residual(vq(12, 3), 3),
 }
 every_quantizer = pytest.mark.parametrize('quantizer', QUANTIZERS.values(), ids=QUANTIZERS)
 
@@ -104,7 +105,7 @@ def test_each_example_has_its_own_loss(quantizer):
         np.testing.assert_allclose(own, done.loss[row] + shared, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize('quantizer', [quantizers.vq(8, 2), quantizers.fsq((3, 4))])
+@pytest.mark.parametrize('quantizer', [vq(8, 2), fsq((3, 4))])
 def test_usage_and_perplexity_are_those_of_the_codes(quantizer):
     state = trained(quantizer)
     done = quantize(quantizer, state, vectors(4, 5, 2, seed=2))
@@ -118,29 +119,29 @@ def test_usage_and_perplexity_are_those_of_the_codes(quantizer):
 @pytest.mark.parametrize(
     ('make', 'message'),
     [
-        (lambda: quantizers.vq(1, 3), 'num_codes: 1 must be a whole number of at least 2'),
-        (lambda: quantizers.vq(2.5, 3), 'num_codes: 2.5 must be a whole'),
-        (lambda: quantizers.vq(True, 3), 'num_codes: True must be a whole'),
-        (lambda: quantizers.vq(2**25, 3), 'num_codes: 33554432 must be .* at most 16777216'),
-        (lambda: quantizers.vq(8, 0), 'channels: 0 must be'),
-        (lambda: quantizers.vq(8, 3, decay=1), 'decay: 1 must be at least 0 and below 1'),
-        (lambda: quantizers.vq(8, 3, decay=-0.1), 'decay: -0.1'),
-        (lambda: quantizers.vq(8, 3, commitment=-1), 'commitment: -1 must be at least 0'),
-        (lambda: quantizers.vq(8, 3, commitment=float('nan')), 'commitment: nan'),
-        (lambda: quantizers.vq(8, 3, restart_below=1.0), 'restart_below: 1.0 must be'),
-        (lambda: quantizers.vq(8, 3, epsilon=0.0), 'epsilon: 0.0 must be above 0'),
-        (lambda: quantizers.fsq(()), r'levels: \(\) must be one number for each channel'),
-        (lambda: quantizers.fsq((8, 2)), 'levels: 2 must be a whole number of at least 3'),
-        (lambda: quantizers.fsq((8, 501)), 'levels: 501 must be'),
-        (lambda: quantizers.fsq((8, 5.0)), 'levels: 5.0 must be'),
-        (lambda: quantizers.fsq((500,) * 3), r'levels: \(500.* product of at most 16777216'),
-        (lambda: quantizers.lfq(0), 'bits: 0 must be a whole number of at least 1 and at most 24'),
-        (lambda: quantizers.lfq(25), 'bits: 25'),
-        (lambda: quantizers.lfq(4, entropy=-0.1), 'entropy: -0.1'),
-        (lambda: quantizers.lfq(4, diversity=-0.1), 'diversity: -0.1'),
-        (lambda: quantizers.lfq(4, commitment=-0.1), 'commitment: -0.1'),
-        (lambda: quantizers.lfq(4, temperature=0), 'temperature: 0 must be above 0'),
-        (lambda: quantizers.residual(quantizers.vq(8, 3), 0), 'depth: 0 must be'),
+        (lambda: vq(1, 3), 'num_codes: 1 must be a whole number of at least 2'),
+        (lambda: vq(2.5, 3), 'num_codes: 2.5 must be a whole'),
+        (lambda: vq(True, 3), 'num_codes: True must be a whole'),
+        (lambda: vq(2**25, 3), 'num_codes: 33554432 must be .* at most 16777216'),
+        (lambda: vq(8, 0), 'channels: 0 must be'),
+        (lambda: vq(8, 3, decay=1), 'decay: 1 must be at least 0 and below 1'),
+        (lambda: vq(8, 3, decay=-0.1), 'decay: -0.1'),
+        (lambda: vq(8, 3, commitment=-1), 'commitment: -1 must be at least 0'),
+        (lambda: vq(8, 3, commitment=float('nan')), 'commitment: nan'),
+        (lambda: vq(8, 3, restart_below=1.0), 'restart_below: 1.0 must be'),
+        (lambda: vq(8, 3, epsilon=0.0), 'epsilon: 0.0 must be above 0'),
+        (lambda: fsq(()), r'levels: \(\) must be one number for each channel'),
+        (lambda: fsq((8, 2)), 'levels: 2 must be a whole number of at least 3'),
+        (lambda: fsq((8, 501)), 'levels: 501 must be'),
+        (lambda: fsq((8, 5.0)), 'levels: 5.0 must be'),
+        (lambda: fsq((500,) * 3), r'levels: \(500.* product of at most 16777216'),
+        (lambda: lfq(0), 'bits: 0 must be a whole number of at least 1 and at most 24'),
+        (lambda: lfq(25), 'bits: 25'),
+        (lambda: lfq(4, entropy=-0.1), 'entropy: -0.1'),
+        (lambda: lfq(4, diversity=-0.1), 'diversity: -0.1'),
+        (lambda: lfq(4, commitment=-0.1), 'commitment: -0.1'),
+        (lambda: lfq(4, temperature=0), 'temperature: 0 must be above 0'),
+        (lambda: residual(vq(8, 3), 0), 'depth: 0 must be'),
     ],
 )
 def test_what_is_out_of_range_is_named(make, message):
@@ -151,7 +152,7 @@ def test_what_is_out_of_range_is_named(make, message):
 @pytest.mark.parametrize('base', ['fsq', 'lfq', 'residual'])
 def test_only_codebooks_are_taken_in_a_row(base):
     with pytest.raises(InputError, match=r'^method\.quantizer: .*must be vq$'):
-        quantizers.residual(QUANTIZERS[base], 2)
+        residual(QUANTIZERS[base], 2)
 
 
 @every_quantizer
