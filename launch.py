@@ -26,7 +26,7 @@ from ml_collections import config_flags
 from gen_jax.errors import Ended, InputError, Preempted
 
 MODES = (
-    *('train', 'sample', 'evaluate', 'compare', 'export', 'plan'),
+    *('train', 'sample', 'evaluate', 'encode', 'compare', 'export', 'plan'),
     *('inspect', 'replay', 'certify'),
 )
 FORMATS = ('weights', 'huggingface')
@@ -36,10 +36,12 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; runs/<config name> by default.')
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
-NUM = flags.DEFINE_integer('num', None, 'sample: how many; sample.num of the config by default.')
+NUM = flags.DEFINE_integer(
+    'num', None, 'sample, encode: how many; sample.num of the config, or all, by default.'
+)
 SEED = flags.DEFINE_integer('seed', None, 'sample, evaluate: seed of the samples.')
 OUT = flags.DEFINE_string(
-    'out', None, 'sample, export: file or folder to write; one in the workdir by default.'
+    'out', None, 'sample, encode, export: file or folder to write; one in the workdir by default.'
 )
 FORMAT = flags.DEFINE_enum(
     'format', 'weights', FORMATS, 'export: one file, or a folder for transformers.'
@@ -55,6 +57,9 @@ PROMPT_FILE = flags.DEFINE_string(
 MAX_TOKENS = flags.DEFINE_integer('max_tokens', None, 'sample: tokens to draw after a prompt.')
 GIVEN = flags.DEFINE_string(
     'given', None, "sample: a file to complete, or 'held_out' for examples of the evaluation split."
+)
+EDIT = flags.DEFINE_string(
+    'edit', None, "sample: 'reconstruct', 'interpolate' or 'traverse', of the latents of --given."
 )
 KEEP = flags.DEFINE_string('keep', None, "sample: what is kept of --given, for example 'top'.")
 KILLS = flags.DEFINE_integer('kills', 20, 'certify: how often to kill the run.')
@@ -75,8 +80,9 @@ WORKDIRS = flags.DEFINE_list('workdirs', None, 'compare: evaluated runs, with co
 FLAGS_OF = {
     'sample': (
         *('num', 'seed', 'out', 'label', 'steps', 'checkpoint', 'ema_length'),
-        *('prompt', 'prompt_file', 'max_tokens', 'given', 'keep'),
+        *('prompt', 'prompt_file', 'max_tokens', 'given', 'keep', 'edit'),
     ),
+    'encode': ('num', 'out', 'label', 'given', 'checkpoint', 'ema_length'),
     'evaluate': ('checkpoint', 'seed', 'ema_length'),
     'export': ('checkpoint', 'out', 'format', 'ema_length'),
     'certify': ('steps', 'kills', 'seed'),

@@ -1,4 +1,4 @@
-"""Examples of which a part is given, for a model to draw the rest: `--given`, `--keep`."""
+"""Examples that are given, whole or in part, for a model to do something with: `--given`."""
 
 import functools
 import inspect
@@ -12,7 +12,14 @@ from gen_jax.errors import InputError
 from gen_jax.run import Run, labels_for, load_data, modality
 from gen_jax.types import DataSpec
 
-HELD_OUT = 'held_out'
+HELD_OUT, TRAIN = 'held_out', 'train'
+
+
+class Examples(NamedTuple):
+    """Examples `[N, ...]`, and their classes int32 `[N]`, where they have any."""
+
+    x: np.ndarray
+    label: np.ndarray | None
 
 
 class Given(NamedTuple):
@@ -54,10 +61,7 @@ def given_of(
         split = load_data(config, run.spec).evaluation
         batch = _first(split, num) if run.spec.start_token is None else _documents(split, run.spec)
     else:
-        path = Path(source).expanduser()
-        if not path.is_file():
-            raise InputError(f'--given: there is no file {path}')
-        batch = {'x': data.read(path, run.spec)}
+        batch = _of_file(config, run, source)
     these = np.arange(num) % len(batch['x'])
     x = batch['x'][these]
     labels = None
@@ -69,6 +73,45 @@ def given_of(
         labels = labels_for(run, num, label)
     known = functools.reduce(np.logical_or, (data.known(part, run.spec) for part in kept))
     return Given(x, np.broadcast_to(known, x.shape), labels)
+
+
+def examples_of(
+    config, run: Run, source: str, num: int | None, label: int | None = None
+) -> Examples:
+    """The first `num` examples of a source, or all that it has.
+
+    Args:
+      config: the run's config.
+      run: of the config.
+      source: a file of the data's kind, or 'held_out' or 'train' for one of the data's splits.
+      num: None for all.
+      label: the class of all; None for their own.
+
+    Raises:
+      InputError: a file that cannot be read, or no class where the method is told classes.
+    """
+    if source in (HELD_OUT, TRAIN):
+        dataset = load_data(config, run.spec)
+        split = dataset.evaluation if source == HELD_OUT else dataset.train
+        batch = _first(split, split.num_examples if num is None else num)
+    else:
+        batch = _of_file(config, run, source)
+    x = batch['x'][:num]
+    if label is not None:
+        return Examples(x, labels_for(run, len(x), label))
+    if 'label' not in batch and run.method.num_classes is not None:
+        raise InputError('--label: say of which class the file is')
+    return Examples(x, batch['label'][:num] if 'label' in batch else None)
+
+
+def _of_file(config, run: Run, source: str) -> Arrays:
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise InputError(f'--given: there is no file {path}')
+    data = modality(config)
+    if not hasattr(data, 'read'):
+        raise InputError(f'--given: files of {config.data.modality} cannot be given here')
+    return {'x': data.read(path, run.spec)}
 
 
 def _first(split: Split, num: int) -> Arrays:

@@ -15,9 +15,10 @@ import numpy as np
 from gen_jax import build, hosts, keys, preemption
 from gen_jax import workdir as workdirs
 from gen_jax.completion import make_completer, print_texts, prompts_of, show
+from gen_jax.editing import NUM_SEEN, make_editor
 from gen_jax.errors import InputError, in_section
 from gen_jax.files import replacing
-from gen_jax.given import given_of
+from gen_jax.given import HELD_OUT, examples_of, given_of
 from gen_jax.run import Run, assemble, labels_for, modality
 from gen_jax.state import TrainState, sampling_params
 from gen_jax.trained import trained
@@ -39,6 +40,7 @@ def sample(
     max_tokens: int | None = None,
     given: str | None = None,
     keep: str | None = None,
+    edit: str | None = None,
     checkpoint: str = 'latest',
     ema_length: float | None = None,
 ) -> list[Path]:
@@ -57,6 +59,8 @@ def sample(
         it is drawn.
       max_tokens: to draw after a prompt; None for as many as the context has, or a search has room.
       given, keep: examples that are completed, and what is kept of them; see `given.py`.
+      edit: what is done with the latents of `given`, or of held-out examples, in the place of
+        drawing; see `editing.py`.
       checkpoint: 'latest', 'best' or a step.
       ema_length: of the average of the weights; see `trained.py`.
 
@@ -67,7 +71,7 @@ def sample(
       InputError: bad config or flags, or no readable checkpoint.
     """
     has_prompt = prompt is not None or prompt_file is not None
-    _check_flags(num, label, max_tokens, given, keep, has_prompt)
+    _check_flags(num, label, max_tokens, given, keep, edit, has_prompt)
     if num is None:
         num = 1 if has_prompt else config.sample.num
     seed = 0 if seed is None else seed
@@ -78,7 +82,9 @@ def sample(
     run = assemble(config, spec=workdirs.saved_spec(workdir))
     data = modality(config)
     words = [
-        str(flag) for flag in (prompt, prompt_file, max_tokens, given, keep) if flag is not None
+        str(flag)
+        for flag in (prompt, prompt_file, max_tokens, given, keep, edit)
+        if flag is not None
     ]
     options = _options(config, steps)
     if has_prompt:
@@ -94,6 +100,10 @@ def sample(
         size = config.sample.batch_size
         complete = make_completer(run, prompts, max_tokens, size, options)
         arrays = {'x': show(complete(restore(), key), decode, len(prompts))}
+    elif edit is not None:
+        change = make_editor(run, edit, num, config.sample.batch_size)
+        examples = examples_of(config, run, given or HELD_OUT, max(num, NUM_SEEN), label)
+        arrays = {'x': decode(change(restore(), examples))}
     else:
         if given is None:
             labels, parts = labels_for(run, num, label), None
@@ -128,7 +138,7 @@ def _restore(run: Run, config, workdir: Path, checkpoint: str, length: float | N
     return made.state
 
 
-def _check_flags(num, label, max_tokens, given, keep, has_prompt: bool) -> None:
+def _check_flags(num, label, max_tokens, given, keep, edit, has_prompt: bool) -> None:
     """Raises InputError for flags of `sample` that do not go together."""
     if num is not None and num < 1:
         raise InputError(f'--num: {num} must be at least 1')
@@ -136,8 +146,10 @@ def _check_flags(num, label, max_tokens, given, keep, has_prompt: bool) -> None:
         raise InputError('--max_tokens: it goes with --prompt or --prompt_file')
     if keep is not None and given is None:
         raise InputError('--keep: it goes with --given, which says of what')
-    if has_prompt and (given is not None or label is not None):
-        raise InputError('--prompt: neither --given nor --label goes with it')
+    if has_prompt and (given is not None or label is not None or edit is not None):
+        raise InputError('--prompt: neither --given, --label nor --edit goes with it')
+    if edit is not None and keep is not None:
+        raise InputError('--keep: --edit changes whole examples; give one of the two')
 
 
 def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.ndarray]:

@@ -28,6 +28,7 @@ FLOORS = (
     ),
     (
         *('train', 'chores', 'evaluate', 'scoring', 'sample', 'completion', 'given', 'restore'),
+        *('coding', 'editing', 'encode'),
         *('compare', 'export', 'plan', 'inspect', 'replay', 'certify'),
     ),
 )
@@ -63,7 +64,12 @@ DOORS = {
     ('run', 'optim'),
     ('run', 'state'),
     ('run', 'step'),
+    ('editing', 'coding'),
+    ('editing', 'given'),
+    ('encode', 'coding'),
+    ('encode', 'given'),
     ('sample', 'completion'),
+    ('sample', 'editing'),
     ('sample', 'given'),
     ('scoring', 'sample'),
     ('evaluate', 'scoring'),
@@ -136,7 +142,9 @@ def check_run(name: str, folder: Path) -> None:
     """Every file that a run of three steps should leave."""
     rows = read_rows(folder / 'metrics.jsonl')
     assert [row['step'] for row in rows] == [1, 2, 3, 3]
-    assert all(np.isfinite(row['model/loss']) for row in rows[:3])
+    for row in rows[:3]:
+        losses = [value for name, value in row.items() if name.endswith('/loss')]
+        assert losses and np.isfinite(losses).all()
     likelihoods = {'eval/bits_per_dim', 'eval/nats_per_dim', 'eval/perplexity', 'eval/accuracy'}
     assert 'eval/loss' in rows[3] and likelihoods & rows[3].keys()
     run = json.loads((folder / 'run.json').read_text())

@@ -1,0 +1,82 @@
+"""Pictures of a latent space: `--mode=sample --edit=...`.
+
+reconstruct   rows of examples, and below each row what the decoder makes of their latents
+interpolate   each row goes from one example to another, evenly along the line between their
+              latents; its ends are their reconstructions
+traverse      each row changes one latent number of the first example, from three deviations
+              below its mean over examples to three above, the numbers that vary most first
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gen_jax.coding import codec_of, decoder, encoder
+from gen_jax.errors import InputError
+from gen_jax.given import Examples
+from gen_jax.run import Run
+from gen_jax.state import TrainState
+
+EDITS = ('reconstruct', 'interpolate', 'traverse')
+_DEVIATIONS = 3.0
+# Examples whose latents say how far the numbers vary.
+NUM_SEEN = 512
+
+
+def make_editor(run: Run, kind: str, num: int, batch_size: int) -> Callable[..., np.ndarray]:
+    """A function `(state, examples) -> x`, about `num` examples for a square grid.
+
+    Raises:
+      InputError: an edit that there is not, latents that have nothing between them, or too few to
+        show.
+    """
+    if kind not in EDITS:
+        raise InputError(f'--edit: no {kind!r}; choose from {", ".join(EDITS)}')
+    codec = codec_of(run)
+    if kind != 'reconstruct' and codec.spec.vocab_size is not None:
+        raise InputError(f'--edit: {kind!r} needs latents that are numbers, and these are codes')
+    side = int(np.sqrt(num))
+    if side < 2:
+        raise InputError(f'--num: {num}; an edit is a grid of at least 2 x 2')
+    encode, decode = encoder(run, batch_size), decoder(run, batch_size)
+
+    def edit(state: TrainState, examples: Examples) -> np.ndarray:
+        x, label = examples.x, examples.label
+        if kind == 'reconstruct':
+            x, label = _rows(x, label, side * (side // 2))
+            back = decode(state, encode(state, x, label), label)
+            rows = [images.reshape(-1, side, *x.shape[1:]) for images in (x, back)]
+            return np.stack(rows, 1).reshape(-1, *x.shape[1:])
+        if kind == 'interpolate':
+            x, label = _rows(x, label, 2 * side)
+            z = encode(state, x, label)
+            share = np.linspace(0, 1, side, dtype=np.float32).reshape(-1, *(1,) * (z.ndim - 1))
+            path = z[0::2, None] * (1 - share) + z[1::2, None] * share
+            told = None if label is None else np.repeat(label[0::2], side)
+        else:
+            x, label = _rows(x, label, max(len(x), 2))
+            z = encode(state, x, label)
+            path = _traversal(z.reshape(len(z), -1), side).reshape(-1, *z.shape[1:])
+            told = None if label is None else np.repeat(label[:1], len(path))
+        return decode(state, path.reshape(-1, *z.shape[1:]), told)
+
+    return edit
+
+
+def _traversal(z: np.ndarray, side: int) -> np.ndarray:
+    """The first row of z `[N, D]`, with one of its numbers changed: `[rows * side, D]`."""
+    mean, deviation = z.mean(0), z.std(0)
+    chosen = np.argsort(-deviation, kind='stable')[:side]
+    path = np.repeat(z[:1], len(chosen) * side, 0).reshape(len(chosen), side, -1)
+    steps = np.linspace(-_DEVIATIONS, _DEVIATIONS, side)
+    for row, number in zip(path, chosen, strict=True):
+        row[:, number] = mean[number] + steps * deviation[number]
+    return path.reshape(-1, z.shape[1])
+
+
+def _rows(
+    x: np.ndarray, label: np.ndarray | None, num: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`num` rows, the first again where there are fewer."""
+    these = np.arange(num) % len(x)
+    return x[these], None if label is None else label[these]
