@@ -75,6 +75,33 @@ def tokens_config():
 
 
 @pytest.fixture(scope='session')
+def vae_config():
+    """Makes the config of a tiny VAE of digits that is told labels."""
+    from configs import vae_digits
+
+    def make():
+        config = vae_digits.get_config('smoke').copy_and_resolve_references().unlock()
+        config.data.source = 'embedded'
+        config.data.batch_size = 32
+        config.method.class_conditional = True
+        config.evaluate.scores.num = config.train.score_every = None
+        config.ema.decay = 0.5
+        config.train.update(num_steps=4, sample_every=4, checkpoint_every=4)
+        return config.lock()
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def vae_run(vae_config, tmp_path_factory):
+    """That run after its steps: its folder, which stays as it is, and its last state."""
+    from gen_jax.train import train
+
+    folder = tmp_path_factory.mktemp('vae')
+    return folder, train(vae_config(), folder)
+
+
+@pytest.fixture(scope='session')
 def tokens_run(tokens_config, tmp_path_factory):
     """That run after two steps: its folder, which stays as it is, and its last state."""
     from gen_jax.train import train

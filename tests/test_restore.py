@@ -59,7 +59,7 @@ def test_a_scanned_network_takes_them_from_one_that_is_not(trained, tokens_confi
     _, state, folder = trained
     config = restoring(tokens_config(scan=True, dropout=0.1, hidden=64), folder)
     run = assemble(config)
-    found = restore.weights(run, config, tmp_path)['model']
+    found = restore.weights(run, config, tmp_path)['model'].params
     average = jax.device_get(state.ema_params['model'])
     for i in range(2):
         block = jax.tree.map(lambda leaf, i=i: leaf[i], found['blocks'])
@@ -136,7 +136,7 @@ def test_where_the_newest_checkpoint_is_damaged_the_one_before_is_taken(
     (folder / 'checkpoints' / '2' / 'manifest' / 'metadata').write_text('{}')
     config = restoring(tokens_config(), folder)
     run = assemble(config)
-    found = restore.weights(run, config, tmp_path / 'new')['model']
+    found = restore.weights(run, config, tmp_path / 'new')['model'].params
     assert 'checkpoint 2 is damaged' in capsys.readouterr().err
     assert not equal(found, trained[1].ema_params['model'])
     shutil.rmtree(folder / 'checkpoints' / '2')
