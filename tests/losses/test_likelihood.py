@@ -10,6 +10,7 @@ import scipy.special
 import scipy.stats
 
 from gen_jax.losses import likelihood
+from gen_jax.types import DataSpec
 
 MEANS = (-3.0, -1.3, -1.0, -0.501, 0.0, 0.2, 0.999, 1.0, 2.5)
 DEVIATIONS = (1e-3, 1e-2, 0.1, 1.0, 30.0)
@@ -138,3 +139,17 @@ def test_dequantized_bits_bound_the_discrete_ones_for_a_density_constant_on_each
     density = masses / (2 / levels)
     bits = likelihood.dequantized_bits_per_dim(jnp.asarray(-np.log(density)), 1, levels)
     np.testing.assert_allclose(bits, -np.log2(masses), rtol=1e-5)
+
+
+def test_likelihoods_are_told_in_the_units_of_the_data():
+    nats = jnp.array([12.0, 3.0])
+    spec = DataSpec((2, 3), levels=8)
+    mass = likelihood.of_data(nats, spec, is_mass=True)
+    np.testing.assert_array_equal(mass['nats'], nats)
+    np.testing.assert_allclose(mass['bits_per_dim'], nats / 6 / np.log(2), rtol=1e-6)
+    # A density of 1 on bins of width 2/8 is a mass of 1/4 each: 2 bits.
+    noisy = likelihood.of_data(jnp.zeros(2), spec._replace(dequantized=True), is_mass=False)
+    np.testing.assert_allclose(noisy['bits_per_dim'], 2, rtol=1e-6)
+    density = likelihood.of_data(nats, DataSpec((2, 3)), is_mass=False)
+    np.testing.assert_allclose(density['nats_per_dim'], nats / 6, rtol=1e-6)
+    assert 'bits_per_dim' not in density

@@ -144,7 +144,10 @@ def told(networks, spec, **options):
     [
         ({'statistics_steps': 0}, r'^method\.statistics_steps: 0'),
         ({'networks': {'model': NETWORKS['model']}}, r"^networks: .* section 'autoencoder'"),
-        ({'autoencoder': lambda _, spec: second({'model': MLP}, spec)}, r'this one does not encode'),
+        (
+            {'autoencoder': lambda _, spec: second({'model': MLP}, spec)},
+            r'this one does not encode',
+        ),
         ({'autoencoder': told}, r'^method\.inner\.class_conditional: .* set it to True'),
     ],
 )

@@ -247,3 +247,28 @@ def test_unknown_prediction_is_refused_with_the_known_ones():
     for convert in (gaussian.target, gaussian.to_x0):
         with pytest.raises(InputError, match=r"'nonsense'; choose from epsilon, x0, v, velocity"):
             convert(gaussian.linear(), 'nonsense', x, eps, t)
+
+
+# Straight paths
+
+
+def test_straight_paths_have_one_velocity_from_noise_to_data():
+    process, (x, eps) = gaussian.straight(), data_and_noise(3)
+    t = jnp.array([0.01, 0.5, 1.0])
+    x_t = gaussian.corrupt(process, x, eps, t)
+    along = t[:, None, None]
+    expected = (1 - along) * x + along * eps
+    np.testing.assert_allclose(x_t, expected, rtol=1e-6)
+    velocity = gaussian.target(process, 'velocity', x, eps, t)
+    np.testing.assert_allclose(velocity, eps - x, rtol=1e-6)
+    back = gaussian.to_x0(process, 'velocity', velocity, x_t, t)
+    np.testing.assert_allclose(back, x, atol=1e-5)
+
+
+def test_the_last_step_of_a_straight_path_forgets_the_data():
+    process, (x, x_t) = gaussian.straight(), data_and_noise(3)
+    kept, variance = gaussian.transition(process, jnp.float32(0.7), jnp.float32(1.0))
+    assert kept == 0 and variance == 1
+    mean, variance = gaussian.posterior(process, x, x_t, jnp.float32(0.7), jnp.float32(1.0))
+    np.testing.assert_allclose(mean, 0.3 * x, rtol=1e-5)
+    np.testing.assert_allclose(variance, 0.49, rtol=1e-5)

@@ -309,3 +309,20 @@ def test_fifty_steps_are_those_of_diffusers(name, monkeypatch):
     ours = our_sampler(name)(x, key, times, clip)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     assert np.std(theirs) > 0.1
+
+
+def test_ddim_on_straight_paths_is_eulers_method():
+    process, num_steps = gaussian.straight(), 7
+    times = samplers.time_grid(num_steps)
+
+    def velocity(x, t):
+        return jnp.sin(3 * x) + t
+
+    def predict(x, t):
+        return gaussian.to_x0(process, 'velocity', velocity(x, t), x, jnp.full(len(x), t))
+
+    x = noise = jax.random.normal(jax.random.key(0), (5, 2))
+    for t in times[:-1]:
+        x = x - velocity(x, t) / num_steps
+    found = samplers.ddim(predict, process, noise, jax.random.key(1), times)
+    np.testing.assert_allclose(found, x, atol=1e-5)
