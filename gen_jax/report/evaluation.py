@@ -42,6 +42,12 @@ _MEANING = {
     'rate_bits_per_dim': 'The part of bits_per_dim that is spent on all steps but the last.',
     'distortion_bits_per_dim': 'The part of bits_per_dim that is spent on the last step, which '
     'gives the data exactly.',
+    'nats': 'The negative log-probability, or log-density, of an unseen example, in nats. '
+    f'{_BOUND} Compares only on the same data.',
+    'rate': 'The part of the bound that is spent on the latents: what they say of the example.',
+    'distortion': 'The part of the bound that is spent on the example when its latents are known.',
+    'active_units': 'How many of the latent numbers say something of the example. Far fewer than '
+    'there are, or none: the decoder does without them (posterior collapse).',
     'exact_nats_per_dim': 'What a perfect model would reach on these examples: the law that they '
     'are drawn from is known.',
     'excess_nats_per_dim': 'How far the model, or the bound on it, lies above a perfect model. '
