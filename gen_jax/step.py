@@ -64,8 +64,8 @@ def train_step(
 
     Returns:
       The state after, and `{'<player>/<name>': scalar}` with `skipped`, the steps skipped so far,
-      and `skipped_in_a_row`. The metrics of a phase that this step leaves out are NaN. A player whose
-      optimizer skips large gradients (`optim.py`) has `too_large`, how many it skipped so far.
+      and `skipped_in_a_row`. The metrics of a phase that this step leaves out are NaN. Where a
+      player's optimizer skips large gradients (`optim.py`), `too_large` is how many so far.
     """
     step_key = jax.random.fold_in(state.key, state.step)
     before, finite, metrics = state, jnp.bool_(True), {}

@@ -19,6 +19,7 @@ Labels, where the network is told them, are added to what enters the first block
 at every resolution on the way down.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -349,7 +350,7 @@ def _check_levels(shape: tuple[int, ...], levels: tuple) -> None:
         )
     if levels[0][0] != shape[0]:
         raise InputError(f'levels: the first resolution must be that of the data, {shape[0]}')
-    for (upper, _, _), (lower, _, _) in zip(levels, levels[1:], strict=False):
+    for (upper, _, _), (lower, _, _) in itertools.pairwise(levels):
         if lower >= upper or -(-upper // -(-upper // lower)) != lower:
             raise InputError(
                 f'levels: {lower} is not {upper} divided by a whole number and rounded up'
