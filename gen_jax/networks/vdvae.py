@@ -291,7 +291,7 @@ def divergence(q: Normal, p: Normal) -> Array:
     """KL(q || p) of each number, in nats."""
     scaled = (q.mean - p.mean) * jnp.exp(-p.log_deviation)
     log_ratio = q.log_deviation - p.log_deviation
-    return 0.5 * (jnp.exp(2 * log_ratio) + scaled**2 - 1) - log_ratio
+    return 0.5 * (jnp.expm1(2 * log_ratio) + scaled**2) - log_ratio
 
 
 def average_pool(x: Array, size: int) -> Array:
