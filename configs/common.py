@@ -337,9 +337,7 @@ def vdvae(**fields) -> ml_collections.ConfigDict:
     return found
 
 
-def hierarchical_vae(
-    observation: ml_collections.ConfigDict, **fields
-) -> ml_collections.ConfigDict:
+def hierarchical_vae(observation: ml_collections.ConfigDict, **fields) -> ml_collections.ConfigDict:
     """A hierarchical variational autoencoder; where `fields` say nothing it is that of Child."""
     found = section(
         name='hierarchical_vae.hierarchical_vae',

@@ -27,6 +27,8 @@ METHODS = {
     'lstm_jsb': {},
     'pixelcnn_digits': {'networks.model.num_levels': 1},
     'pixelcnn_cifar': {'networks.model.num_levels': 1},
+    'vdvae_digits': {'networks.autoencoder.levels': ((8, 1, 1), (1, 1, 1))},
+    'vdvae_cifar': {'networks.autoencoder.levels': ((32, 1, 1), (1, 1, 1))},
 }
 
 
