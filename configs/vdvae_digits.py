@@ -20,7 +20,7 @@ def get_config(arg: str = ''):
         channels=64, bottleneck=2, levels=((8, 2, 4), (4, 2, 3), (1, 1, 1)), dropout=0.0
     )
     config.method = common.hierarchical_vae(
-        common.section(name='observation.logistic_mixture', num_mixtures=5),
+        common.section(name='observation.categorical'),
         latent_channels=8,
         class_conditional=True,
     )

@@ -69,10 +69,8 @@ def pixel():
     method, network, params = make(PIXEL, bernoulli(PIXEL), levels, 0.5, latent_channels=1)
     for block in ('down_0', 'down_1'):
         # Posteriors near the priors, and wider: then no weight is huge, and means can be trusted.
-        prior, posterior = (
-            params['autoencoder']['network'][block][part]['conv_3']
-            for part in ('prior', 'posterior')
-        )
+        own = params['autoencoder']['network'][block]
+        prior, posterior = (own[part]['conv_3'] for part in ('prior', 'posterior'))
         posterior['kernel'] *= 0.1
         posterior['bias'] = prior['bias'][:2] + np.float32([0.3, 0.5])
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
@@ -150,7 +148,7 @@ def test_the_loss_is_the_bound_and_its_rate_warms_up(images):
 
 def test_a_learned_deviation_of_the_observation_is_trained_with_the_network():
     spec = DataSpec((4, 4, 1))
-    method, _, params = make(spec, gaussian(spec))
+    method, _, params = make(spec, gaussian(spec), levels=((4, 1, 1),))
     assert params['autoencoder']['observation'].shape == (1,)
     batch = {'x': jax.random.normal(jax.random.key(1), (5, 4, 4, 1))}
     gradient = jax.jit(jax.grad(lambda params: loss_of(method, params, batch, 0)[0]))(params)
@@ -175,9 +173,8 @@ def test_columns_add_up_and_each_has_an_estimator(images):
     assert np.all(found['active_channels'] <= 3 * 2)
 
 
-def test_channels_are_inactive_where_posteriors_are_priors():
-    method, _, _ = make()
-    batch = {'x': jnp.zeros((2, 4, 4, 1)), 'label': jnp.zeros(2, jnp.int32)}
+def test_channels_are_inactive_where_posteriors_are_priors(images):
+    method, _, _, batch = images
     start = jax.jit(method.init)(jax.random.key(0), batch)[0]
     found = evaluate(method, start, batch)
     assert not np.any(found['active_channels']) and not np.any(found['rate'])
