@@ -350,6 +350,35 @@ def vae(observation: str, **fields) -> ml_collections.ConfigDict:
     return found
 
 
+def vdvae(**fields) -> ml_collections.ConfigDict:
+    """A very deep hierarchy of latents; where `fields` say nothing, the paper's for CIFAR-10."""
+    found = section(
+        name='vdvae.VDVAE',
+        channels=384,
+        bottleneck=4,  # a block's inner channels are so many times fewer
+        # Resolution, blocks on the way up, blocks on the way down.
+        levels=((32, 12, 22), (16, 7, 11), (8, 7, 6), (4, 4, 3), (1, 3, 1)),
+        bias_up_to=64,
+        dropout=0.0,
+        remat=False,
+    )
+    found.update(fields)
+    return found
+
+
+def hierarchical_vae(observation: ml_collections.ConfigDict, **fields) -> ml_collections.ConfigDict:
+    """A hierarchical variational autoencoder; where `fields` say nothing it is that of Child."""
+    found = section(
+        name='hierarchical_vae.hierarchical_vae',
+        observation=observation,
+        latent_channels=16,
+        class_conditional=False,
+        warmup_steps=0,  # over which the weight of the rate rises
+    )
+    found.update(fields)
+    return found
+
+
 def sampling(sampler: str, num_steps: int) -> ml_collections.ConfigDict:
     """How a diffusion model is drawn from."""
     return section(
@@ -431,6 +460,14 @@ def shrink_conv_autoencoder(config: ml_collections.ConfigDict) -> None:
     config.networks.autoencoder.channels = 8
     config.networks.autoencoder.channel_multipliers = (1, 2)
     config.networks.autoencoder.num_groups = 4
+
+
+def shrink_vdvae(config: ml_collections.ConfigDict, size: int) -> None:
+    """A hierarchy for images of this size, and bounds, small enough for `:smoke`."""
+    config.networks.autoencoder.channels = 8
+    config.networks.autoencoder.levels = ((size, 1, 1), (4, 1, 1), (1, 1, 1))
+    config.method.latent_channels = 2
+    config.evaluate.options = section(num_samples=4, chunk=2)
 
 
 def shrink_chain(config: ml_collections.ConfigDict) -> None:

@@ -80,6 +80,19 @@ def network_factory(section: Mapping, field: str, precision: str = 'float32') ->
     check_keywords(network, options, field, hidden=(*DECIDED_BY, 'parent', 'name'))
 
     def make(**given):
+        parameters = inspect.signature(network).parameters
+        all_given = {**options, **given}
+        needed = [name for name, p in parameters.items() if p.default is p.empty]
+        for names, known, has in (
+            (given, parameters, 'has no'),
+            (needed, all_given, 'needs'),
+        ):
+            unmet = [name for name in names if name not in known]
+            if unmet:
+                raise InputError(
+                    f'{field}.name: {network.__name__} is not for this method: it {has} '
+                    f'{", ".join(unmet)}'
+                )
         with in_section(field):
             return network(**options, dtype=precision, **given)
 

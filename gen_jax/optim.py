@@ -1,5 +1,6 @@
 """Optimizers from a config section: clipping, a learning-rate schedule, and any of optax's.
 
+(0) skip     nothing changes where ||g|| > skip_above                     (Child 2021)
 (1) clip     g <- g min(1, clip_norm / ||g||)
 (2) warm-up  rate(n) = learning_rate min(1, (n + 1) / warmup_steps)       (Ho et al. 2020)
 (3) decay    after the warm-up, and `stable_steps` at the peak, to `learning_rate` times
@@ -30,6 +31,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +39,7 @@ import optax
 
 from gen_jax.build import check_keywords
 from gen_jax.errors import InputError
-from gen_jax.types import Tree
+from gen_jax.types import Array, Tree
 
 SCHEDULES = ('constant', 'cosine', 'linear')
 DECAYED = ('all', 'matrices')
@@ -60,6 +62,7 @@ def optimizer(
     decay_steps: int | None = None,
     final_rate: float = 0.0,
     clip_norm: float | None = None,
+    skip_above: float | None = None,
     decayed: str = 'all',
     field: str = 'optim',
     **options,
@@ -76,6 +79,8 @@ def optimizer(
       decay_steps: steps of the decay; for the decays only.
       final_rate: the share of the peak that the decay ends at.
       clip_norm: the global norm that gradients are held to; None for no limit.
+      skip_above: the global norm, before clipping, above which a gradient is not used at all; None
+        for no limit. See `skip_large`.
       decayed: the parameters that weight decay pulls to zero: 'all', or 'matrices', which leaves
         out the biases and the scales of norms: the leaves named 'kernel' and 'embedding'.
       field: the config section's name, for messages.
@@ -91,6 +96,11 @@ def optimizer(
     options |= {'learning_rate': learning_rate, **_mask(name, make, decayed, field)}
     if clip_norm is not None and not clip_norm > 0:
         raise InputError(f'{field}.clip_norm: {clip_norm} must be above 0, or None for no clipping')
+    if skip_above is not None and not skip_above > (clip_norm or 0):
+        raise InputError(
+            f'{field}.skip_above: {skip_above} must be above 0 and {field}.clip_norm, or None to '
+            'skip no gradient'
+        )
     for rate in ('learning_rate', 'adam_learning_rate'):
         if rate in options:
             if not options[rate] > 0:
@@ -99,9 +109,39 @@ def optimizer(
                 options[rate], schedule, warmup_steps, stable_steps, decay_steps, final_rate, field
             )
     update = make(**options)
-    if clip_norm is None:
-        return update
-    return optax.chain(optax.clip_by_global_norm(clip_norm), update)
+    if clip_norm is not None:
+        update = optax.chain(optax.clip_by_global_norm(clip_norm), update)
+    return update if skip_above is None else skip_large(update, skip_above)
+
+
+class SkipLarge(NamedTuple):
+    """The state of `skip_large`: how many gradients were too large so far, and that of the rest."""
+
+    num_too_large: Array
+    inner: optax.OptState
+
+
+def skip_large(
+    inner: optax.GradientTransformation, skip_above: float
+) -> optax.GradientTransformation:
+    """`inner`, but a gradient of a norm above `skip_above` moves nothing: neither a parameter, by
+    weight decay either, nor a moment, nor the count that the schedule goes by.
+
+    The step (`step.py`) shows the count. `optax.MultiSteps` with `skip_large_updates` would do the
+    same, with a gradient more in memory and in every checkpoint, and no count.
+    """
+
+    def init(params: Tree) -> SkipLarge:
+        return SkipLarge(jnp.int32(0), inner.init(params))
+
+    def update(gradient: Tree, state: SkipLarge, params: Tree | None = None):
+        too_large = optax.tree.norm(gradient) > skip_above
+        updates, after = inner.update(gradient, state.inner, params)
+        updates = jax.tree.map(lambda u: jnp.where(too_large, jnp.zeros_like(u), u), updates)
+        after = jax.tree.map(lambda new, old: jnp.where(too_large, old, new), after, state.inner)
+        return updates, SkipLarge(state.num_too_large + too_large, after)
+
+    return optax.GradientTransformation(init, update)
 
 
 def learning_rate_schedule(

@@ -64,7 +64,8 @@ def train_step(
 
     Returns:
       The state after, and `{'<player>/<name>': scalar}` with `skipped`, the steps skipped so far,
-      and `skipped_in_a_row`. The metrics of a phase that this step leaves out are NaN.
+      and `skipped_in_a_row`. The metrics of a phase that this step leaves out are NaN. Where a
+      player's optimizer skips large gradients (`optim.py`), `too_large` is how many so far.
     """
     step_key = jax.random.fold_in(state.key, state.step)
     before, finite, metrics = state, jnp.bool_(True), {}
@@ -154,6 +155,9 @@ def run_phase(
         model_state=model_state,
     )
     metrics = {**metrics, 'grad_norm': norm}
+    num_too_large = optax.tree.get(own_state, 'num_too_large')
+    if num_too_large is not None:
+        metrics['too_large'] = num_too_large.astype(jnp.float32)
     return state, {f'{player}/{name}': value for name, value in metrics.items()}, finite
 
 

@@ -31,6 +31,26 @@ def test_every_network_computes_in_the_precision_of_the_config(config, monkeypat
     assert build.method(config, SPEC) == {'model': 'bfloat16', 'critic': 'bfloat16'}
 
 
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        (
+            'unet.UNet',
+            r'^networks\.autoencoder\.name: UNet is not for .* has no shape,',
+        ),
+        (
+            'autoencoder.ConvAutoencoder',
+            r'^networks\.autoencoder\.name: ConvAutoencoder is .* needs code_channels$',
+        ),
+    ],
+)
+def test_a_network_of_another_kind_is_refused(name, message):
+    config = importlib.import_module('configs.vdvae_digits').get_config('smoke').unlock()
+    config.networks.autoencoder = {'name': name}
+    with pytest.raises(InputError, match=message):
+        build.method(config, SPEC)
+
+
 def remove(section: str, name: str):
     def change(config):
         owner = config

@@ -126,6 +126,59 @@ def test_gradients_are_clipped_to_the_norm_before_the_update():
     np.testing.assert_allclose(step['w'], [-0.3, -0.4], rtol=1e-6)
 
 
+NORMAL = {'w': jnp.array([3.0, -4.0]), 'b': jnp.array(0.5)}  # of norm 5.02
+LARGE = jax.tree.map(lambda g: 2 * g, NORMAL)
+SKIPPING = {'learning_rate': 0.1, 'weight_decay': 0.5, 'schedule': 'linear', 'decay_steps': 9}
+
+
+def bits(tree) -> list[bytes]:
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize('clip_norm', [None, 1.0])
+def test_gradients_that_are_too_large_are_skipped_and_counted_and_others_make_no_difference(
+    clip_norm,
+):
+    """To the bit: parameters, moments, and the count that the schedule goes by."""
+    plain = optimizer('adamw', clip_norm=clip_norm, **SKIPPING)
+    skipping = optimizer('adamw', clip_norm=clip_norm, skip_above=6.0, **SKIPPING)
+
+    def stepper(update):
+        @jax.jit
+        def step(params, state, gradient):
+            updates, state = update.update(gradient, state, params)
+            return optax.apply_updates(params, updates), state
+
+        return step
+
+    plain_step, step = stepper(plain), stepper(skipping)
+    params = expected = {'w': jnp.array([1.0, 2.0]), 'b': jnp.array(-3.0)}
+    state, expected_state = skipping.init(params), plain.init(params)
+    huge = jax.tree.map(lambda g: 1e30 * g, NORMAL)
+    infinite = NORMAL | {'b': jnp.array(jnp.inf)}
+    for gradient in (NORMAL, LARGE, NORMAL, huge, infinite, NORMAL):
+        before = bits((params, state.inner)), int(state.num_too_large)
+        params, state = step(params, state, gradient)
+        if gradient is NORMAL:
+            expected, expected_state = plain_step(expected, expected_state, gradient)
+            assert int(state.num_too_large) == before[1]
+            assert bits((params, state.inner)) != before[0]
+        else:
+            assert int(state.num_too_large) == before[1] + 1
+            assert bits((params, state.inner)) == before[0]
+        assert bits((params, state.inner)) == bits((expected, expected_state))
+
+
+def test_a_gradient_at_the_limit_is_used_and_one_that_is_no_number_is_left_to_the_step():
+    update = optimizer('sgd', learning_rate=1.0, skip_above=5.0)
+    gradient = {'w': jnp.array([3.0, -4.0])}
+    updates, state = update.update(gradient, update.init(gradient))
+    np.testing.assert_array_equal(updates['w'], [-3, 4])
+    assert state.num_too_large == 0
+    updates, state = update.update({'w': jnp.array([3.0, jnp.nan])}, state)
+    assert np.isnan(updates['w'][1]) and state.num_too_large == 0
+
+
 def test_options_reach_optax():
     ours, theirs = optimizer('adam', learning_rate=0.1, b1=0.5), optax.adam(0.1, b1=0.5)
     gradient, params = {'w': jnp.array([1.0, -2.0])}, {'w': jnp.zeros(2)}
@@ -145,6 +198,8 @@ DECAY = {'schedule': 'linear', 'decay_steps': 5}
         ({'beta1': 0.9}, "optim.beta1: adam takes no 'beta1'; it takes b1"),
         ({'learning_rate': 0.0}, 'optim.learning_rate'),
         ({'clip_norm': 0.0}, 'optim.clip_norm'),
+        ({'skip_above': 0.0}, 'optim.skip_above: 0.0 must be above 0'),
+        ({'skip_above': 1.0, 'clip_norm': 2.0}, 'optim.skip_above: 1.0 must be above'),
         ({'schedule': 'cosine'}, 'optim.decay_steps'),
         ({'schedule': 'constant', 'decay_steps': 5}, 'optim.decay_steps'),
         ({'schedule': 'step'}, 'choose from constant, cosine, linear'),

@@ -10,6 +10,7 @@ import pytest
 
 from gen_jax import parallel
 from gen_jax.methods.method import Method, Phase
+from gen_jax.optim import optimizer
 from gen_jax.state import FIRST_LOSS_SCALE, TrainState, init_state
 from gen_jax.step import LARGEST_LOSS_SCALE, STEPS_TO_DOUBLE, train_step
 
@@ -198,6 +199,28 @@ def test_a_bad_loss_on_one_device_is_skipped_on_all_though_every_gradient_is_fin
     assert learned(state) == before and counts(state) == (1, 1, 1)
     copies = [np.asarray(shard.data) for shard in state.params['a'].addressable_shards]
     assert len(copies) == 8 and set(map(float, copies)) == {1.0}
+
+
+def test_a_gradient_that_the_optimizer_skips_is_counted_beside_its_norm():
+    """It is finite: the guard, and so the row that ends a run, knows nothing of it."""
+    skipping = {'a': optimizer('adam', learning_rate=0.1, skip_above=40.0), 'b': OPTIMIZERS['b']}
+    state, step = start(game(), skipping)
+    step = jax.jit(step)
+    state, metrics = step(state, GOOD)
+    assert metrics['a/too_large'] == 0 and 'b/too_large' not in metrics
+    for n in (1, 2):
+        before = state
+        state, metrics = step(state, spoiled('x', 1e9))
+        assert metrics['a/too_large'] == n and metrics['a/grad_norm'] > 1e6
+        assert bits(state.params['a']) == bits(before.params['a'])
+        assert bits(state.opt_state['a'].inner) == bits(before.opt_state['a'].inner)
+        assert bits(state.params['b']) != bits(before.params['b'])
+        assert counts(state) == (0, 0, 0) and metrics['skipped'] == 0
+    before = state
+    state, metrics = step(state, spoiled('x', np.inf))  # the guard's, and not counted twice
+    assert metrics['a/too_large'] == 2 and counts(state)[0] == 1
+    state, metrics = step(state, GOOD)
+    assert metrics['a/too_large'] == 2 and bits(state.params['a']) != bits(before.params['a'])
 
 
 def test_a_scaled_loss_gives_the_same_step():

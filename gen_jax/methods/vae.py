@@ -30,6 +30,14 @@ import jax.numpy as jnp
 from gen_jax.errors import InputError
 from gen_jax.losses import likelihood
 from gen_jax.losses.observation import Observation
+from gen_jax.methods.bounds import (
+    check_draws,
+    log_mean_exp,
+    rise,
+    shown,
+    with_extra,
+)
+from gen_jax.methods.bounds import estimators as estimators_of_bounds
 from gen_jax.methods.method import (
     ActiveUnits,
     Codec,
@@ -42,7 +50,6 @@ from gen_jax.networks.priors import Normal, Vamp
 from gen_jax.types import Array, Batch, DataSpec, Key
 
 GRADIENTS = ('elbo', 'iwae', 'dreg')
-OUTPUTS = ('mean', 'sample')
 # Beyond these a posterior is a point, or wider than any prior.
 _LOG_VARIANCE_LIMITS = (-14.0, 10.0)
 
@@ -185,10 +192,7 @@ class Model(NamedTuple):
         answer = self.network.apply(
             {'params': own['network']}, z, label, method='decode', **options
         )
-        if not self.observation.num_extra:
-            return answer
-        extra = jnp.broadcast_to(own['observation'], (*answer.shape[:-1], len(own['observation'])))
-        return jnp.concatenate([answer, extra], -1)
+        return with_extra(answer, own)
 
     def draw(self, params: Mapping, q: Posterior, eps: Array) -> tuple[Array, Array]:
         """z `[K, B, ...]` and log q(z | x) `[K, B]`, from noise eps like z."""
@@ -282,7 +286,7 @@ class Objective(NamedTuple):
 
     def rise(self, step: Array) -> Array:
         """How far `step` lies in the warm-up, from 0 to 1."""
-        return jnp.minimum(1.0, (step + 1) / max(self.warmup_steps, 1))
+        return rise(step, self.warmup_steps)
 
     def weighted_rate(self, rate: Array, of_each: Array | None, step: Array) -> Array:
         """The second term of (4), for rate `[B]` and, in closed form, `of_each` `[B, D]`."""
@@ -332,7 +336,7 @@ def _loss(
     else:
         weight = target.beta * target.rise(state.step)
         log_weights = log_likelihood - weight * log_ratio + zeros
-        nats = -jnp.mean(_log_mean_exp(log_weights))
+        nats = -jnp.mean(log_mean_exp(log_weights))
     loss = nats / math.prod(model.spec.shape)
     values = {'loss': loss, 'rate': jnp.mean(rate), 'distortion': -jnp.mean(log_likelihood)}
     return loss, (state.model_state, values)
@@ -379,11 +383,7 @@ def _evaluate(
     chunk: int = 50,
 ) -> dict[str, Array | ActiveUnits]:
     """`num_samples` is K of (3), and `chunk` how many of these are computed at once."""
-    if num_samples < 1 or chunk < 1 or num_samples % min(chunk, num_samples):
-        raise InputError(
-            f'num_samples: {num_samples} draws cannot be taken {chunk} at a time; use a multiple'
-        )
-    chunk = min(chunk, num_samples)
+    chunk = check_draws(num_samples, chunk)
     x, label = batch['x'], model.label(batch.get('label'))
     q = model.encode(params, x, label, train=False)
 
@@ -393,7 +393,7 @@ def _evaluate(
         z, log_q = model.draw(params, q, eps)
         log_likelihood = model.log_likelihood(params, x, z, label, train=False)
         log_ratio = log_q - model.log_prior(params, z)
-        log_weight = _log_mean_exp(log_likelihood - log_ratio)
+        log_weight = log_mean_exp(log_likelihood - log_ratio)
         return log_weight, -log_likelihood.mean(0), log_ratio.mean(0)
 
     log_weight, distortion, rate = jax.lax.map(some, jnp.arange(num_samples // chunk))
@@ -401,7 +401,7 @@ def _evaluate(
     if model.has_closed_rate:
         rate = model.rate_of_each(q).sum(1)
     elbo = distortion + rate
-    nats = elbo if num_samples == 1 else -_log_mean_exp(log_weight)
+    nats = elbo if num_samples == 1 else -log_mean_exp(log_weight)
     return {
         'loss': elbo / math.prod(model.spec.shape),
         **likelihood.of_data(nats, model.spec, model.observation.is_mass),
@@ -423,14 +423,10 @@ def _sample(
 ) -> Array:
     """`output` is what is shown for z: the 'mean' of p(x | z), or a 'sample' of it."""
     check_label(cond, model.num_classes)
-    if output not in OUTPUTS:
-        raise InputError(f'output: no {output!r}; choose from {", ".join(OUTPUTS)}')
     latent_key, output_key = jax.random.split(key)
     z = model.draw_prior(params, latent_key, num)
     parameters = model.decode(params, z, cond, train=False)
-    if output == 'mean':
-        return model.observation.mean(parameters)
-    return model.observation.sample(output_key, parameters)
+    return shown(model.observation, parameters, output, output_key)
 
 
 def codec_of(model: Model) -> Codec:
@@ -464,24 +460,11 @@ def codec_of(model: Model) -> Codec:
 
 def estimators(model: Model) -> dict[str, str]:
     """What each number of `evaluate` is."""
-    p = 'p(x | label)' if model.num_classes is not None else 'p(x)'
-    draws = 'importance-weighted, of num_samples draws; the variational bound where that is 1'
-    what = 'of uniformly dequantized data' if model.spec.dequantized else 'of the data'
-    if not model.observation.is_mass and not model.spec.dequantized:
-        what = f'{what}, a density'
-    part = f'part of the variational upper bound on -log {p}'
-    found = {
-        'loss': f'upper bound on -log {p} (variational, nats per dimension), {what}',
-        'nats': f'upper bound on -log {p} ({draws}; nats per example), {what}',
-        'rate': f'{part}: KL(q(z | x) || p(z)), nats per example',
-        'distortion': f'{part}: -log p(x | z), nats per example',
+    conditional = model.num_classes is not None
+    return {
+        **estimators_of_bounds(model.spec, model.observation, class_conditional=conditional),
         'active_units': 'estimate (variance over these examples of the mean of q above 0.01)',
     }
-    if model.observation.is_mass or model.spec.dequantized:
-        found['bits_per_dim'] = f'upper bound on -log2 {p} ({draws}), {what}'
-    else:
-        found['nats_per_dim'] = f'upper bound on -log {p} ({draws}), {what}'
-    return found
 
 
 def _flat(z: Array) -> Array:
@@ -492,8 +475,3 @@ def _flat(z: Array) -> Array:
 def _sum(z: Array) -> Array:
     """`[K, B, ...]` to `[K, B]`."""
     return jnp.sum(_flat(z), -1)
-
-
-def _log_mean_exp(log_weights: Array) -> Array:
-    """Of `[K, B]` the log of the mean weight: `[B]`."""
-    return jax.nn.logsumexp(log_weights, 0) - math.log(len(log_weights))

@@ -19,8 +19,14 @@ from gen_jax.errors import InputError
 from gen_jax.keys import scramble
 from gen_jax.types import Array
 
-# Ho et al. 2020 draw every kernel from U(-a, a), a^2 = 3 / mean(fan in, fan out) ...
-kernel_init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
+
+def scaled_init(gain: float) -> nn.initializers.Initializer:
+    """Draws from U(-a, a), a^2 = 3 gain^2 / mean(fan in, fan out)."""
+    return nn.initializers.variance_scaling(gain**2, 'fan_avg', 'uniform')
+
+
+# So Ho et al. 2020 draw every kernel, with a gain of 1 ...
+kernel_init = scaled_init(1.0)
 # ... but those that end a residual branch or the network, which start at (almost) nothing.
 zero_init = nn.initializers.zeros_init()
 
@@ -187,12 +193,13 @@ class Conv(nn.Module):
     size: int = 3
     stride: int = 1
     zero: bool = False
+    gain: float = 1.0  # what the first kernel is multiplied by
     axes: tuple[str, str] | None = None  # names of those of the channels
     dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        init = zero_init if self.zero else kernel_init
+        init = zero_init if self.zero else scaled_init(self.gain)
         if self.axes is not None:
             init = nn.with_logical_partitioning(init, (None, None, *self.axes))
         x, kernel, bias = _with_weights(self, x, self.size, init)
@@ -311,7 +318,9 @@ def timestep_embedding(t: Array, features: int, time_scale: float = 1000.0) -> A
 
 
 def upsample(x: Array, height: int, width: int) -> Array:
-    """Doubles x `[B, H, W, C]` by repeating pixels, then crops to height x width (odd sizes)."""
+    """Repeats the pixels of x `[B, h, w, C]` as often as it takes, twice from 4 to 8 or to 7, and
+    crops to height x width."""
     batch, h, w, channels = x.shape
-    doubled = jnp.broadcast_to(x[:, :, None, :, None], (batch, h, 2, w, 2, channels))
-    return doubled.reshape(batch, 2 * h, 2 * w, channels)[:, :height, :width]
+    down, right = -(-height // h), -(-width // w)
+    repeated = jnp.broadcast_to(x[:, :, None, :, None], (batch, h, down, w, right, channels))
+    return repeated.reshape(batch, down * h, right * w, channels)[:, :height, :width]

@@ -32,6 +32,8 @@ METHODS = {
     'iwae_bmnist': {},
     'vae_digits': {'networks.autoencoder.channel_multipliers': (1,)},
     'latent_flow_digits': {'networks.autoencoder.channel_multipliers': (1,)},
+    'vdvae_digits': {'networks.autoencoder.levels': ((8, 1, 1), (1, 1, 1))},
+    'vdvae_cifar': {'networks.autoencoder.levels': ((32, 1, 1), (1, 1, 1))},
 }
 
 

@@ -15,6 +15,7 @@ from gen_jax.networks.pixelcnn import PixelCNN
 from gen_jax.networks.resnet import ResNet
 from gen_jax.networks.transformer import Transformer
 from gen_jax.networks.unet import UNet
+from gen_jax.networks.vdvae import VDVAE
 
 LEVELS = {'channels': 16, 'channel_multipliers': (1, 2), 'num_blocks': 1, 'num_groups': 8}
 IMAGES = jax.random.normal(jax.random.key(7), (2, 8, 8, 3))
@@ -38,6 +39,19 @@ NETWORKS = {
         functools.partial(PixelCNN, out_channels=3, channels=8, num_blocks=1, num_levels=2),
         (IMAGES,),
         2 * (2 + 3),
+    ),
+    'vdvae': (
+        functools.partial(
+            VDVAE,
+            shape=(8, 8, 3),
+            latent_channels=4,
+            out_channels=3,
+            channels=16,
+            levels=((8, 1, 1), (4, 1, 1)),
+            dropout=0.5,
+        ),
+        (IMAGES,),
+        2 + 2,
     ),
     'mlp': (functools.partial(MLP, width=16, num_blocks=3, num_classes=3), (POINTS, TIMES), 3),
     'mlp scanned': (functools.partial(MLP, width=16, scan=True), (POINTS, TIMES), 1),
