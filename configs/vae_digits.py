@@ -21,13 +21,13 @@ def get_config(arg: str = ''):
         channels=32, channel_multipliers=(1, 2), num_blocks=1, num_groups=8, vector=True
     )
     config.method = common.vae('observation.logistic', latent_channels=16)
-    config.optim.autoencoder = common.adamw(2e-3, num_steps=3000)
+    config.optim.autoencoder = common.adamw(2e-3, num_steps=1500)
     config.ema.decay = 0.995
 
-    config.train.num_steps = 3000
+    config.train.num_steps = 1500
     config.train.log_every = 50
-    config.train.evaluate_every = 500
-    config.train.sample_every = 1000
+    config.train.evaluate_every = 250
+    config.train.sample_every = 500
     config.train.checkpoint_every = 500
 
     config.evaluate.options = common.section(num_samples=500, chunk=50)

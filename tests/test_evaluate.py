@@ -11,7 +11,7 @@ import pytest
 from gen_jax import parallel
 from gen_jax.data import images, toy
 from gen_jax.evaluate import known_density, make_evaluation, summarize
-from gen_jax.methods.method import Method
+from gen_jax.methods.method import ActiveUnits, Method
 from gen_jax.run import Run, initialize
 from gen_jax.writers import read_rows
 
@@ -148,3 +148,14 @@ def test_a_known_density_is_reported_beside_the_bound():
     assert results['excess_nats_per_dim']['value'] == pytest.approx(0.25)
     assert results['excess_nats_per_dim']['stderr'] < 1e-12
     assert known_density({'nats_per_dim': exact}, images.load()) == ({}, {})
+
+
+def test_active_units_are_those_whose_means_vary_over_the_whole_set():
+    """Not over a batch of it: the third number is another one in each half, and the same within."""
+    means = np.zeros((400, 4))
+    means[:, 0] = np.random.default_rng(0).normal(size=400)
+    means[:, 1] = 0.05 * means[:, 0]  # varies by a quarter of what it takes
+    means[200:, 2] = 1
+    column = ActiveUnits(means)
+    result = summarize({'active_units': column}, {'active_units': 'estimate'})['active_units']
+    assert result == {'value': 2.0, 'stderr': None, 'n': 400, 'estimator': 'estimate'}
