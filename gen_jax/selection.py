@@ -11,7 +11,10 @@ from gen_jax.writers import read_rows
 
 # Of everything that is evaluated, what is better when it is higher; C2ST and `nearer` are best at
 # one half, and everything else is better when it is lower.
-HIGHER_IS_BETTER = ('precision', 'recall', 'density', 'coverage', 'IS', 'accuracy')
+HIGHER_IS_BETTER = (
+    *('precision', 'recall', 'density', 'coverage', 'IS', 'accuracy'),
+    *('psnr', 'code_usage', 'code_perplexity'),
+)
 BEST_AT_HALF = ('C2ST', 'nearer')
 
 

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.losses import likelihood
-from gen_jax.losses.observation import Observation
+from gen_jax.losses.observation import Observation, with_extra
 from gen_jax.methods.method import (
     ActiveUnits,
     Codec,
@@ -185,10 +185,7 @@ class Model(NamedTuple):
         answer = self.network.apply(
             {'params': own['network']}, z, label, method='decode', **options
         )
-        if not self.observation.num_extra:
-            return answer
-        extra = jnp.broadcast_to(own['observation'], (*answer.shape[:-1], len(own['observation'])))
-        return jnp.concatenate([answer, extra], -1)
+        return with_extra(answer, own.get('observation'))
 
     def draw(self, params: Mapping, q: Posterior, eps: Array) -> tuple[Array, Array]:
         """z `[K, B, ...]` and log q(z | x) `[K, B]`, from noise eps like z."""
