@@ -330,9 +330,9 @@ def mlp_autoencoder(widths: tuple[int, ...], **fields) -> ml_collections.ConfigD
     )
 
 
-def conv_autoencoder(**fields) -> ml_collections.ConfigDict:
+def conv_autoencoder(dropout: float = 0.0, **fields) -> ml_collections.ConfigDict:
     """An encoder and a decoder of convolutions."""
-    return section(name='autoencoder.ConvAutoencoder', dropout=0.0, remat=False, **fields)
+    return section(name='autoencoder.ConvAutoencoder', dropout=dropout, remat=False, **fields)
 
 
 def vae(observation: str, **fields) -> ml_collections.ConfigDict:
@@ -354,7 +354,9 @@ def vae(observation: str, **fields) -> ml_collections.ConfigDict:
     return found
 
 
-def vqvae(quantizer: ml_collections.ConfigDict, observation: ml_collections.ConfigDict):
+def vqvae(
+    quantizer: ml_collections.ConfigDict, observation: ml_collections.ConfigDict
+) -> ml_collections.ConfigDict:
     """A vector-quantized autoencoder."""
     return section(name='vqvae.vqvae', quantizer=quantizer, observation=observation)
 

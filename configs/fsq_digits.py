@@ -19,16 +19,21 @@ def get_config(arg: str = ''):
     config.data.batch_size = 64
 
     config.networks.autoencoder = common.conv_autoencoder(
-        channels=32, channel_multipliers=(1, 2, 2), num_blocks=1, num_groups=8, vector=False
+        channels=32,
+        channel_multipliers=(1, 2, 2),
+        num_blocks=1,
+        num_groups=8,
+        vector=False,
+        dropout=0.2,
     )
     config.method = common.vqvae(
         quantizer=common.section(name='scalar.fsq', levels=(8, 6, 5)),
         observation=common.section(name='observation.logistic'),
     )
-    config.optim.autoencoder = common.adamw(2e-3, num_steps=2000)
+    config.optim.autoencoder = common.adamw(2e-3, num_steps=1500)
     config.ema.decay = 0.99
 
-    config.train.num_steps = 2000
+    config.train.num_steps = 1500
     config.train.log_every = 50
     config.train.evaluate_every = 500
     config.train.checkpoint_every = 500
