@@ -168,14 +168,18 @@ def flow_matching(class_conditional: bool = False) -> ml_collections.ConfigDict:
 
 
 def use_autoencoder(
-    config: ml_collections.ConfigDict, first: ml_collections.ConfigDict, workdir: str
+    config: ml_collections.ConfigDict,
+    first: ml_collections.ConfigDict,
+    workdir: str,
+    vectors: bool = False,
 ) -> None:
-    """The autoencoder of another run, `first`, that was trained in `workdir`; the latents are what
-    `config.method.inner` models."""
+    """The autoencoder of another run, `first`, that was trained in `workdir`; the latents, or the
+    vectors that its codes are made of, are what `config.method.inner` models."""
     config.networks.autoencoder = first.networks.autoencoder.copy_and_resolve_references()
     config.method = section(
         name='latent.latent',
         autoencoder=first.method.copy_and_resolve_references(),
+        vectors=vectors,
         statistics_steps=100,
     )
     config.restore.autoencoder = workdir
@@ -326,9 +330,9 @@ def mlp_autoencoder(widths: tuple[int, ...], **fields) -> ml_collections.ConfigD
     )
 
 
-def conv_autoencoder(**fields) -> ml_collections.ConfigDict:
+def conv_autoencoder(dropout: float = 0.0, **fields) -> ml_collections.ConfigDict:
     """An encoder and a decoder of convolutions."""
-    return section(name='autoencoder.ConvAutoencoder', dropout=0.0, remat=False, **fields)
+    return section(name='autoencoder.ConvAutoencoder', dropout=dropout, remat=False, **fields)
 
 
 def vae(observation: str, **fields) -> ml_collections.ConfigDict:
@@ -366,6 +370,28 @@ def vdvae(**fields) -> ml_collections.ConfigDict:
     return found
 
 
+def vqvae(
+    quantizer: ml_collections.ConfigDict, observation: ml_collections.ConfigDict
+) -> ml_collections.ConfigDict:
+    """A vector-quantized autoencoder."""
+    return section(name='vqvae.vqvae', quantizer=quantizer, observation=observation)
+
+
+def vq(num_codes: int, channels: int, **fields) -> ml_collections.ConfigDict:
+    """A learned codebook, or `depth` of them in a row."""
+    found = section(
+        name='codebook.vq',
+        num_codes=num_codes,
+        channels=channels,
+        depth=1,
+        decay=0.99,  # of the codebook's averages, in batches
+        commitment=0.25,
+        restart_below=0.05,  # of the fair share of use: what is used less begins anew
+    )
+    found.update(fields)
+    return found
+
+
 def hierarchical_vae(observation: ml_collections.ConfigDict, **fields) -> ml_collections.ConfigDict:
     """A hierarchical variational autoencoder; where `fields` say nothing it is that of Child."""
     found = section(
@@ -377,6 +403,17 @@ def hierarchical_vae(observation: ml_collections.ConfigDict, **fields) -> ml_col
     )
     found.update(fields)
     return found
+
+
+def use_discriminator(config: ml_collections.ConfigDict, start: int, **fields) -> None:
+    """A discriminator of patches, whose say in the autoencoder's loss begins at step `start`."""
+    config.networks.discriminator = section(
+        name='discriminator.PatchDiscriminator', remat=False, **fields
+    )
+    config.method.adversarial = section(name='adversarial.hinge')
+    config.method.adversarial_weight = 0.8
+    config.method.adversarial_start = start
+    config.method.adaptive_weight = True
 
 
 def sampling(sampler: str, num_steps: int) -> ml_collections.ConfigDict:
@@ -468,6 +505,12 @@ def shrink_vdvae(config: ml_collections.ConfigDict, size: int) -> None:
     config.networks.autoencoder.levels = ((size, 1, 1), (4, 1, 1), (1, 1, 1))
     config.method.latent_channels = 2
     config.evaluate.options = section(num_samples=4, chunk=2)
+
+
+def shrink_vqvae(config: ml_collections.ConfigDict) -> None:
+    """A network and a codebook small enough for `:smoke`."""
+    shrink_conv_autoencoder(config)
+    config.method.quantizer.num_codes = 16
 
 
 def shrink_chain(config: ml_collections.ConfigDict) -> None:

@@ -25,6 +25,8 @@ PARTS = {
     'observation': 'losses',
     'prior': 'networks',
     'posterior': 'networks',
+    'quantizer': 'quantizers',
+    'adversarial': 'losses',
 }
 # Arguments of a network that its section does not hold, and what decides them instead.
 DECIDED_BY = {

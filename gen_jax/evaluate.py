@@ -15,7 +15,8 @@ from gen_jax import workdir as workdirs
 from gen_jax.data.dataset import Dataset, Split, evaluation_batches
 from gen_jax.data.tokenizers import UNITS
 from gen_jax.errors import in_section
-from gen_jax.methods.method import ActiveUnits, Perplexity, Ratio
+from gen_jax.methods.method import ActiveUnits, CodePerplexity, CodeUsage, Column, Perplexity
+from gen_jax.metrics import codes
 from gen_jax.metrics.neighbors import nearest
 from gen_jax.metrics.ratio import ratio
 from gen_jax.passport import record
@@ -221,7 +222,7 @@ def make_evaluation(
 
 
 def summarize(
-    columns: Mapping[str, np.ndarray | Ratio | Perplexity | ActiveUnits],
+    columns: Mapping[str, np.ndarray | Column],
     estimators: Mapping[str, str],
 ) -> dict[str, dict]:
     """`{name: {value, stderr, n, estimator}}`: means, and their standard errors over examples. Of a
@@ -232,11 +233,17 @@ def summarize(
     }
 
 
-def _summary(column: np.ndarray | Ratio | Perplexity | ActiveUnits) -> dict:
+def _summary(column: np.ndarray | Column) -> dict:
     """`{value, stderr, n}` of a column."""
-    if isinstance(column, ActiveUnits):
-        active = column.means.var(0) > ACTIVE
-        return {'value': float(active.sum()), 'stderr': None, 'n': len(column.means)}
+    match column:
+        case ActiveUnits(means):
+            active = means.var(0) > ACTIVE
+            return {'value': float(active.sum()), 'stderr': None, 'n': len(means)}
+        case CodeUsage(used, num_codes):
+            value = codes.usage(used, int(num_codes[0]))
+            return {'value': value, 'stderr': None, 'n': len(used)}
+        case CodePerplexity(used):
+            return {'value': codes.perplexity(used), 'stderr': None, 'n': len(used)}
     totals, counts = column if isinstance(column, tuple) else (column, np.ones_like(column))
     value, stderr = ratio(totals, counts)
     if isinstance(column, Perplexity):

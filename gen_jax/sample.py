@@ -166,7 +166,13 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
       InputError: options that the method refuses; found now, not after hours of training.
     """
     if run.method.sample is None:
-        raise InputError('method.name: this method draws no samples; it is no generative model')
+        reason = 'it is no generative model'
+        if run.method.codec is not None:
+            reason = (
+                'it makes codes, and knows nothing of which are likely; train a model of them, '
+                "method 'latent.latent', as a second stage"
+            )
+        raise InputError(f'method.name: this method draws no samples; {reason}')
     given = ('params', 'model_state', 'key', 'num', 'cond', 'given')
     build.check_keywords(run.method.sample, options, 'sample.options', hidden=given)
     rows = -(-batch_size // run.parallel.batch_devices) * run.parallel.batch_devices

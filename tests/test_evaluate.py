@@ -11,7 +11,7 @@ import pytest
 from gen_jax import parallel
 from gen_jax.data import images, toy
 from gen_jax.evaluate import known_density, make_evaluation, summarize
-from gen_jax.methods.method import ActiveUnits, Method
+from gen_jax.methods.method import ActiveUnits, CodePerplexity, CodeUsage, Method
 from gen_jax.run import Run, initialize
 from gen_jax.writers import read_rows
 
@@ -75,6 +75,33 @@ def test_num_batches_bounds_the_work():
     state = initialize(run, 0)
     result = measured(run, config, state, images.load())
     assert result['n'] == 48
+
+
+@pytest.mark.parametrize('batch_size', [64, 304])
+def test_codes_are_counted_over_the_whole_split_whatever_the_batches(batch_size):
+    """The code of a pixel is its level; two rows of the image are a depth of two."""
+
+    def columns(params, model_state, batch, key):
+        levels = jnp.round((batch['x'] + 1) * 8).astype(jnp.int32)
+        codes = jnp.moveaxis(levels.reshape(-1, 2, 32), 1, 2)
+        num_codes = jnp.full(len(codes), 20)
+        return {'usage': CodeUsage(codes, num_codes), 'mean': CodePerplexity(codes)}
+
+    run = run_of(columns)
+    run = run._replace(method=run.method._replace(estimators={'usage': 'exact', 'mean': 'exact'}))
+    config = importlib.import_module('configs.ddpm_digits').get_config()
+    config.evaluate.batch_size = batch_size
+    dataset = images.load()
+    found = make_evaluation(run, config)(initialize(run, 0), dataset.evaluation)
+    found = summarize(found, run.method.estimators)
+
+    raw = dataset.evaluation.fetch(np.arange(297))['image'].reshape(297, 2, 32)
+    counts = [np.unique(raw[:, half], return_counts=True)[1] for half in (0, 1)]
+    shares = [count / count.sum() for count in counts]
+    entropies = [-(share * np.log(share)).sum() for share in shares]
+    assert found['usage']['value'] == pytest.approx(np.mean([len(c) for c in counts]) / 20)
+    assert found['mean']['value'] == pytest.approx(np.exp(entropies).mean())
+    assert found['mean']['n'] == 297 and found['usage']['stderr'] is None
 
 
 def test_train_evaluate_sample_through_the_door(launch, tmp_path):

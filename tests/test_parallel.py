@@ -189,6 +189,35 @@ def test_pmap_trains_on_eight_devices(alone):
     np.testing.assert_allclose(np.mean(values), np.mean(alone), rtol=0.2)
 
 
+@pytest.mark.parametrize('strategy', ['jit', 'pmap'])
+def test_a_codebook_is_the_same_on_all_devices(strategy):
+    """New codes restart on each device with what it sees; then they follow averages over all."""
+    config = importlib.import_module('configs.vqvae_cifar').get_config('smoke')
+    config.parallel.strategy = strategy
+    config.networks.autoencoder.channel_multipliers = (1,)
+    books = []
+    for num_devices in (1, 2):
+        run = assemble(config, jax.devices()[:num_devices])
+        state, step = initialize(run, 0), compile_step(run, config)
+        rng = np.random.default_rng(0)
+        for _ in range(2):
+            batch = {
+                'x': rng.uniform(-1, 1, (4, *run.spec.shape)).astype(np.float32),
+                'label': np.zeros(4, np.int32),
+            }
+            state, _ = step(state, parallel.place_for_step(run.parallel, batch))
+        book = state.model_state['autoencoder']
+        for leaf in jax.tree.leaves(book):
+            copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+            assert len(copies) == num_devices and np.isfinite(copies[0]).all()
+            assert all(np.array_equal(copy, copies[0]) for copy in copies)
+        books.append(jax.tree.map(np.asarray, book))
+    counts = [np.sum(book['count']) for book in books]
+    assert counts[0] > 0
+    if strategy == 'jit':  # under pmap each device draws its own restarts
+        jax.tree.map(lambda *leaves: np.testing.assert_allclose(*leaves, rtol=1e-3), *books)
+
+
 @pytest.mark.parametrize(
     'layout', [{'data': 1, 'fsdp': 8}, {'data': 2, 'fsdp': 2, 'tensor': 2}], ids=str
 )

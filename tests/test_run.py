@@ -14,6 +14,8 @@ PINNED = {
     'ddpm_digits': (0.767775, 0.887972),
     'ddpm_cifar': (0.994023, 0.998709),
     'vdvae_digits': (3.224513, 3.274752),
+    'vqgan_cifar': (3.076622, 15.346652),
+    'fsq_digits': (3.335355, 3.07248),
 }
 MESSAGE = (
     'The first steps of {name} are others than before. If that was not meant, it is a bug: in the '

@@ -103,7 +103,10 @@ def test_tokens_have_no_features():
 
 def test_a_method_that_draws_nothing_has_no_scores():
     config = importlib.import_module('configs.feature_net_digits').get_config('smoke')
-    with pytest.raises(InputError, match='draws no samples'):
+    with pytest.raises(InputError, match='draws no samples; it is no generative model'):
+        make_scores(assemble(config), config, metrics=('SW',), num=30)
+    config = importlib.import_module('configs.fsq_digits').get_config('smoke')
+    with pytest.raises(InputError, match=r'draws no samples; .* as a second stage'):
         make_scores(assemble(config), config, metrics=('SW',), num=30)
 
 

@@ -41,7 +41,8 @@ class Observation(NamedTuple):
     sample: `(key, parameters) -> [B, ...]`.
     is_mass: whether `log_prob` is of discrete levels, or else a density.
     num_extra: trained numbers besides those of the network: `parameters` then has so many channels
-      more, the same for all pixels.
+      more, the same for all pixels; see `with_extra`.
+    is_smooth: whether `mean` has a gradient, or else takes the likeliest level.
     """
 
     out_channels: int
@@ -50,6 +51,16 @@ class Observation(NamedTuple):
     sample: Callable[[Key, Array], Array]
     is_mass: bool
     num_extra: int = 0
+    is_smooth: bool = True
+
+
+def with_extra(answer: Array, extra: Array | None) -> Array:
+    """A decoder's answer `[B, ..., out_channels]` with the trained numbers `[num_extra]` of a law;
+    None where it has none."""
+    if extra is None:
+        return answer
+    extra = jnp.broadcast_to(extra, (*answer.shape[:-1], len(extra)))
+    return jnp.concatenate([answer, extra], -1)
 
 
 def bernoulli(spec: DataSpec) -> Observation:
@@ -174,7 +185,7 @@ def logistic_mixture(spec: DataSpec, num_mixtures: int = 10) -> Observation:
         # Nearly without noise: the mean of the heaviest component.
         return sample(jax.random.key(0), parameters, temperature=1e-4)
 
-    return Observation(num_mixtures * size, log_prob, mean, sample, True)
+    return Observation(num_mixtures * size, log_prob, mean, sample, True, is_smooth=False)
 
 
 def categorical(spec: DataSpec) -> Observation:
@@ -202,7 +213,7 @@ def categorical(spec: DataSpec) -> Observation:
     def mean(parameters: Array) -> Array:
         return value(jnp.argmax(logits_of(parameters), -1))
 
-    return Observation(channels * levels, log_prob, mean, sample, True)
+    return Observation(channels * levels, log_prob, mean, sample, True, is_smooth=False)
 
 
 def _levels(spec: DataSpec, name: str) -> int:

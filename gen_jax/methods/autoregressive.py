@@ -8,8 +8,9 @@ and the one that stood before the window; the sum of (1) over windows that cover
 likelihood of the text by a model that sees no further back. Images become one token for each level
 of each pixel's channels, row after row, and (1) is the likelihood of the whole image.
 
-What stands before the first token is the start token of documents; for images, one that no image
-has, or one for each class where the model is told the class (Chen et al. 2020).
+What stands before the first token is the start token of documents; for images, and for tokens that
+are the codes of something, one that no example has, or one for each class where the model is told
+the class (Chen et al. 2020).
 """
 
 import functools
@@ -42,7 +43,7 @@ def autoregressive(
       networks: `{'model': factory}`; the factory's module is called as
         `(tokens, segments=, cache=, start=, train=)`; see `networks/transformer.py`.
       spec: tokens `[L]`, or images with levels.
-      class_conditional: whether images are given their label.
+      class_conditional: whether images, or tokens that are of no documents, are given their label.
       separate_documents: whether a token is kept from seeing documents before its own, where
         several share a window; then each sample is one document, or its beginning.
 
@@ -55,7 +56,7 @@ def autoregressive(
             'method: an autoregressive model needs tokens, or images whose pixels are levels; '
             'this data is continuous' + '; set data.dequantize to False' * spec.dequantized
         )
-    if class_conditional and (is_tokens or spec.num_classes is None):
+    if class_conditional and (spec.num_classes is None or spec.start_token is not None):
         raise InputError('method.class_conditional: this data has no labels; set it to False')
     if separate_documents and spec.start_token is None:
         raise InputError('method.separate_documents: this data has no documents; set it to False')

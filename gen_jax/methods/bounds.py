@@ -8,7 +8,6 @@ The two parts of (1) are the distortion and the rate.
 """
 
 import math
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -41,16 +40,6 @@ def check_draws(num_samples: int, chunk: int) -> int:
             f'num_samples: {num_samples} draws cannot be taken {chunk} at a time; use a multiple'
         )
     return min(chunk, num_samples)
-
-
-def with_extra(parameters: Array, own: Mapping) -> Array:
-    """A decoder's answer `[B, ..., C]` with the numbers that the law learns besides it, of a
-    player's parameters, as further channels."""
-    if 'observation' not in own:
-        return parameters
-    extra = own['observation']
-    extra = jnp.broadcast_to(extra, (*parameters.shape[:-1], len(extra)))
-    return jnp.concatenate([parameters, extra], -1)
 
 
 def shown(observation: Observation, parameters: Array, output: str, key: Key) -> Array:

@@ -25,14 +25,13 @@ import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.losses import likelihood
-from gen_jax.losses.observation import Observation
+from gen_jax.losses.observation import Observation, with_extra
 from gen_jax.methods.bounds import (
     check_draws,
     estimators,
     log_mean_exp,
     rise,
     shown,
-    with_extra,
 )
 from gen_jax.methods.method import Codec, Method, Phase, check_label, check_players
 from gen_jax.types import Array, Batch, DataSpec, Key
@@ -117,7 +116,7 @@ class Model(NamedTuple):
 
     def law(self, params: Mapping, parameters: Array) -> Array:
         """The numbers of p(x | z), from those that the network says."""
-        return with_extra(parameters, params['autoencoder'])
+        return with_extra(parameters, params['autoencoder'].get('observation'))
 
     def decode(self, params: Mapping, z: Array, cond: Array | None) -> Array:
         """The numbers of p(x | z) for latents `[B, D]`."""

@@ -5,7 +5,9 @@
         deviation 1. m and s are of the first `statistics_steps` training batches, and then stay.
     (3) -log p(x) <= E_q[-log p(u) + sum log s + log q(z | x) - log p(x | z)]   (Vahdat et al. 2021)
         where -log p(u) is what `inner` says, exact or a bound. Of codes, which are tokens, q is one
-        point and s is 1.
+        point and s is 1. With `vectors`, what codes are made of is modeled instead, and rounded
+        after it was drawn; these z are one point where there should be a density, and no bound
+        follows.
 
 The autoencoder's player is named by no phase, so nothing changes it; it begins with the weights of
 the run that trained it (`restore.py`).
@@ -36,6 +38,7 @@ def latent(
     inner: Callable[..., Method],
     autoencoder: Callable[..., Method],
     *,
+    vectors: bool = False,
     statistics_steps: int = 100,
 ) -> Method:
     """A model of the latents of data of this `spec`.
@@ -45,10 +48,13 @@ def latent(
       spec: of the data.
       inner: makes a method, from networks and the spec of latents.
       autoencoder: makes a method with a codec, from its network and the spec of the data.
+      vectors: of an autoencoder that makes codes, whether to model the vectors that it makes them
+        of.
       statistics_steps: batches that (2) is made of.
 
     Raises:
-      InputError: an autoencoder that encodes nothing or is not there, or labels for one alone.
+      InputError: an autoencoder that encodes nothing or is not there, vectors of one that has none,
+        or labels for one alone.
     """
     if statistics_steps < 1:
         raise InputError(f'method.statistics_steps: {statistics_steps} must be at least 1')
@@ -57,7 +63,9 @@ def latent(
     first = autoencoder({PLAYER: networks[PLAYER]}, spec)
     if first.codec is None:
         raise InputError('method.autoencoder.name: this one does not encode; use a VAE or a VQ-VAE')
-    codec = first.codec
+    if vectors and first.codec.vectors is None:
+        raise InputError('method.vectors: this autoencoder makes no codes; set it to False')
+    codec = first.codec.vectors if vectors else first.codec
     of_latents = codec.spec._replace(num_classes=spec.num_classes)
     rest = {player: make for player, make in networks.items() if player != PLAYER}
     second = inner(rest, of_latents)
@@ -67,7 +75,7 @@ def latent(
         raise InputError(
             'method.inner.class_conditional: the autoencoder is told labels; set it to True'
         )
-    model = Model(first, second, codec, spec, statistics_steps)
+    model = Model(first, second, codec, spec, not vectors, statistics_steps)
     return Method(
         init=functools.partial(_init, model),
         phases=tuple(
@@ -90,6 +98,7 @@ class Model(NamedTuple):
     second: Method
     codec: Codec
     spec: DataSpec
+    has_bound: bool  # whether (3) holds
     statistics_steps: int
 
     @property
@@ -103,7 +112,7 @@ class Model(NamedTuple):
 
     def draw(
         self, params: Mapping, model_state: Mapping, batch: Batch, key: Key
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Array | None]:
         """z and log q(z | x), of which nothing is differentiated."""
         cond = self.told(batch.get('label'))
         return jax.lax.stop_gradient(
@@ -201,7 +210,7 @@ def _evaluate(
     inner_state = model_state.get('inner', {})
     values = model.second.evaluate(params, inner_state, {**batch, 'x': u}, inner_key, **options)
     found = {_name(name): column for name, column in values.items()}
-    nats = _nats_of_latents(model, values)
+    nats = _nats_of_latents(model, values) if model.has_bound else None
     if nats is not None:
         cond = model.told(batch.get('label'))
         log_p = model.codec.log_prob(params, model_state, batch['x'], z, cond=cond)
@@ -245,6 +254,8 @@ def estimators(model: Model) -> dict[str, str]:
     part = f'part of the upper bound on -log {p} {how}'
     bound = 'bits_per_dim' if model.codec.is_mass or model.spec.dequantized else 'nats_per_dim'
     inner = {_name(name): f'{text}; of latents' for name, text in model.second.estimators.items()}
+    if not model.has_bound:
+        return inner
     return {
         **inner,
         'nats': f'upper bound on -log {p} {how}, nats per example',

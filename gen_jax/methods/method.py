@@ -49,6 +49,25 @@ class ActiveUnits(NamedTuple):
     means: Array
 
 
+class CodeUsage(NamedTuple):
+    """A column of evaluation: the share of codes that occur in all examples together, of int32
+    `codes` `[B, positions, depth]`, each below `num_codes` `[B]`, which is the same in all rows;
+    the mean over the depth, whose codes are of codebooks of their own."""
+
+    codes: Array
+    num_codes: Array
+
+
+class CodePerplexity(NamedTuple):
+    """A column of evaluation: exp of the entropy of how often each code occurs in all examples
+    together, of int32 `codes` `[B, positions, depth]`; the mean over the depth."""
+
+    codes: Array
+
+
+Column = Array | Ratio | Perplexity | ActiveUnits | CodeUsage | CodePerplexity
+
+
 class Codec(NamedTuple):
     """How a method turns examples into latents, and latents into examples.
 
@@ -56,11 +75,14 @@ class Codec(NamedTuple):
     encode: `(params, model_state, x, *, cond=None) -> z`, `[B, *spec.shape]`: the mean of q(z | x),
       or the only z that there is.
     draw: `(params, model_state, x, key, *, cond=None) -> (z, log q(z | x) [B])`, the latter 0 where
-      z is tokens.
+      z is tokens, and None where z is continuous and the only one that there is, so that it has no
+      density and no bound follows from it.
     decode: `(params, model_state, z, *, cond=None) -> x`, what is shown for z.
     log_prob: `(params, model_state, x, z, *, cond=None) -> log p(x | z) [B]`, in nats.
     is_mass: whether `log_prob` is of discrete levels, or else a density.
     num_classes: the labels that all of them take as `cond`; None if they take none.
+    vectors: where z is tokens, the same with the vectors that they are made of as z, which
+      `decode` and `log_prob` quantize; None where there are none.
     """
 
     spec: DataSpec
@@ -70,6 +92,7 @@ class Codec(NamedTuple):
     log_prob: Callable[..., Array]
     is_mass: bool
     num_classes: int | None = None
+    vectors: 'Codec | None' = None
 
 
 class Method(NamedTuple):
@@ -81,8 +104,8 @@ class Method(NamedTuple):
       data's spec; `num` and the options are static. None for a method that draws nothing. One that
       completes examples takes `given`, too: `(x, known)`, x `[num, ...]` and bool that broadcasts
       to it; what is known stays.
-    evaluate: `(params, model_state, batch, key, **options) -> {name: column}`, a column being one
-      value per example, `[B]`, whose mean is the number; or a Ratio, a Perplexity or ActiveUnits.
+    evaluate: `(params, model_state, batch, key, **options) -> {name: Column}`: one value per
+      example, `[B]`, whose mean is the number, or another kind of column.
     estimators: what each of evaluate's values is: 'exact', 'upper bound ...' or 'estimate ...'.
     averaged: the players that keep an exponential moving average of their parameters.
     num_classes: the labels that `sample` takes as `cond`; None if it takes none.

@@ -29,13 +29,12 @@ import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.losses import likelihood
-from gen_jax.losses.observation import Observation
+from gen_jax.losses.observation import Observation, with_extra
 from gen_jax.methods.bounds import (
     check_draws,
     log_mean_exp,
     rise,
     shown,
-    with_extra,
 )
 from gen_jax.methods.bounds import estimators as estimators_of_bounds
 from gen_jax.methods.method import (
@@ -192,7 +191,7 @@ class Model(NamedTuple):
         answer = self.network.apply(
             {'params': own['network']}, z, label, method='decode', **options
         )
-        return with_extra(answer, own)
+        return with_extra(answer, own.get('observation'))
 
     def draw(self, params: Mapping, q: Posterior, eps: Array) -> tuple[Array, Array]:
         """z `[K, B, ...]` and log q(z | x) `[K, B]`, from noise eps like z."""

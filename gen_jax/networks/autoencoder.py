@@ -44,6 +44,8 @@ class MLPAutoencoder(nn.Module):
     num_classes: int | None = None
     dtype: str = 'float32'
 
+    last_layer = 'to_parameters'  # of the decoder
+
     def __post_init__(self):
         if not self.widths or any(not isinstance(w, int) or w < 1 for w in self.widths):
             raise InputError(f'widths: {self.widths} must be whole numbers from 1 on')
@@ -111,6 +113,8 @@ class ConvAutoencoder(nn.Module):
     num_classes: int | None = None
     dtype: str = 'float32'
     remat: bool = False
+
+    last_layer = 'conv_out'  # of the decoder
 
     def __post_init__(self):
         if len(self.shape) != 3:

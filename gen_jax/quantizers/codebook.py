@@ -40,7 +40,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gen_jax.errors import InputError
 from gen_jax.quantizers import quantizer
 from gen_jax.quantizers.quantizer import Quantized, Quantizer
 from gen_jax.types import Array, Key, Tree
@@ -67,16 +66,19 @@ def vq(
     num_codes: int,
     channels: int,
     *,
+    depth: int = 1,
     decay: float = 0.99,
     commitment: float = 0.25,
     restart_below: float = 0.05,
     epsilon: float = 1e-5,
 ) -> Quantizer:
-    """A learned codebook: equations (1) to (5).
+    """Learned codebooks: equations (1) to (5), and with a depth above 1 (6).
 
     Args:
       num_codes: K.
       channels: C.
+      depth: how many codebooks there are in a row; the state of several has an axis of them in
+        front.
       decay: d of (3), for one batch; the codebook remembers about 1 / (1 - d) of them.
       commitment: the weight of (2), the mean over an example's positions and channels.
       restart_below: the share of use, as part of the fair one, below which a code is dead. With 0
@@ -88,6 +90,7 @@ def vq(
     """
     quantizer.check_whole('num_codes', num_codes, 2, quantizer.MOST_CODES)
     quantizer.check_whole('channels', channels, 1)
+    quantizer.check_whole('depth', depth, 1)
     quantizer.check('decay', decay, 0 <= decay < 1, 'at least 0 and below 1')
     quantizer.check_weight('commitment', commitment)
     quantizer.check(
@@ -95,7 +98,7 @@ def vq(
     )
     quantizer.check('epsilon', epsilon, 0 < epsilon < math.inf, 'above 0')
     book = _Codebook(num_codes, channels, decay, commitment, restart_below, epsilon)
-    return Quantizer(
+    base = Quantizer(
         num_codes=num_codes,
         depth=1,
         channels=channels,
@@ -103,26 +106,11 @@ def vq(
         quantize=functools.partial(_quantize_vq, book),
         lookup=lambda state, codes: _vectors(book, *_standing(book, state))[codes],
     )
+    return base if depth == 1 else _residual(base, depth)
 
 
-def residual(base: Quantizer, depth: int) -> Quantizer:
-    """As many quantizers like `base` as `depth` says, one after the other: equation (6).
-
-    Args:
-      base: a `vq`; each has a codebook of its own.
-      depth: how many; the state has an axis of them in front. One is the base itself.
-
-    Raises:
-      InputError: a depth below 1, or a base that learns no codebook or is residual itself.
-    """
-    quantizer.check_whole('depth', depth, 1)
-    if base.depth != 1 or not jax.eval_shape(base.init, jax.random.key(0)):
-        raise InputError(
-            'method.quantizer: a residual quantizer is made of codebooks that fit what is left to '
-            'them; its base must be vq'
-        )
-    if depth == 1:
-        return base
+def _residual(base: Quantizer, depth: int) -> Quantizer:
+    """As many quantizers like `base` as `depth` says, one after the other: equation (6)."""
     return Quantizer(
         num_codes=base.num_codes,
         depth=depth,

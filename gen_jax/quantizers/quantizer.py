@@ -92,7 +92,7 @@ def vectors_of(z: Array, field: str, channels: int) -> Array:
 
 def check(field: str, value: object, holds: bool, right: str) -> None:
     if not holds:
-        raise InputError(f'method.quantizer.{field}: {value!r} must be {right}')
+        raise InputError(f'{field}: {value!r} must be {right}')
 
 
 def check_weight(field: str, value: float) -> None:

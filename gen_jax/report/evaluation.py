@@ -55,6 +55,12 @@ _MEANING = {
     'loss': 'What training makes small, on unseen data. Compares only between runs of the same '
     'method and settings.',
     'accuracy': 'The share of unseen examples whose class this classifier names.',
+    'mse': 'The mean squared error of what comes back from the codes of unseen examples, where an '
+    'image goes from 0 to 1.',
+    'psnr': 'The same on a logarithmic scale, in decibels: 10 more are a tenth of the error.',
+    'code_usage': 'The share of all codes that unseen examples have.',
+    'code_perplexity': 'How many codes there would be if they were as varied and all equally '
+    'frequent.',
     'FD': 'Fr\u00e9chet distance: how far the mean and the spread of the features of samples lie '
     'from those of real data. 0 is equal; fewer samples give more. It is called FID on the '
     f'features of one particular Inception network, and only there. {_EQUALS}',

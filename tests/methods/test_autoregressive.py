@@ -66,6 +66,26 @@ def test_probabilities_of_all_images_of_a_class_sum_to_one():
     assert np.abs(others['loss'] - values['loss']).max() > 0.01  # the label is heard
 
 
+def test_probabilities_of_all_codes_of_a_class_sum_to_one():
+    """Tokens that are of no documents, and have labels."""
+    model = model_of(SEQUENCES._replace(num_classes=3), class_conditional=True)
+    assert model.method.num_classes == 3
+    found = []
+    for label in range(3):
+        batch = {'x': all_sequences(), 'label': np.full(3**6, label)}
+        found.append(6 * np.asarray(evaluate(model, batch)['loss'], np.float64))
+        assert np.exp(-found[-1]).sum() == pytest.approx(1, abs=1e-5)
+    assert np.abs(found[0] - found[1]).max() > 0.01  # the label is heard
+    draw = functools.partial(model.method.sample, num=5, cond=jnp.arange(5) % 3)
+    assert jax.jit(draw)(model.params, {}, jax.random.key(1)).shape == (5, 6)
+
+
+@pytest.mark.parametrize('spec', [SEQUENCES, DOCUMENTS._replace(num_classes=3)])
+def test_tokens_without_labels_and_documents_have_no_classes(spec):
+    with pytest.raises(InputError, match=r'^method\.class_conditional: '):
+        autoregressive({'model': NETWORK}, spec, class_conditional=True)
+
+
 @pytest.mark.parametrize('levels', [2, 17, 256])
 def test_images_are_their_levels_and_back(levels):
     model = model_of(IMAGES._replace(levels=levels, shape=(4, 8, 8)))

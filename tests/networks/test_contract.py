@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
+from gen_jax.networks.discriminator import PatchDiscriminator
 from gen_jax.networks.mlp import MLP
 from gen_jax.networks.pixelcnn import PixelCNN
 from gen_jax.networks.resnet import ResNet
@@ -52,6 +53,11 @@ NETWORKS = {
         ),
         (IMAGES,),
         2 + 2,
+    ),
+    'discriminator': (
+        functools.partial(PatchDiscriminator, channels=8, num_levels=2, num_groups=4),
+        (IMAGES,),
+        3,
     ),
     'mlp': (functools.partial(MLP, width=16, num_blocks=3, num_classes=3), (POINTS, TIMES), 3),
     'mlp scanned': (functools.partial(MLP, width=16, scan=True), (POINTS, TIMES), 1),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_jax.quantizers import residual, vq
+from gen_jax.quantizers.codebook import vq
 
 
 def random_vectors(*shape: int, seed: int = 0) -> np.ndarray:
@@ -181,7 +181,7 @@ def test_without_restarts_most_codes_stay_unused():
 
 
 BASE = vq(16, 3, commitment=0.4)
-ROW = residual(BASE, 3)
+ROW = vq(16, 3, depth=3, commitment=0.4)
 Z = random_vectors(200, 3)
 
 
@@ -196,10 +196,6 @@ def filled() -> dict:
 
 def stage(i: int) -> dict:
     return jax.tree.map(lambda leaf: leaf[i], filled())
-
-
-def test_a_row_of_one_is_the_codebook_itself():
-    assert residual(BASE, 1) is BASE
 
 
 def test_each_codebook_quantizes_what_is_left_and_the_error_falls():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from gen_jax.quantizers import fsq, lfq
+from gen_jax.quantizers.scalar import fsq, lfq
 
 GRIDS = [(3,), (4,), (8, 5, 5), (3, 4, 5, 6), (7, 16), (500,)]
 
