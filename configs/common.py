@@ -162,6 +162,9 @@ def use_images(config: ml_collections.ConfigDict, source: str, name: str) -> Non
     config.data.flip = False
     config.data.dequantize = False
     config.data.binarize = placeholder(str)  # 'threshold', 'static' or 'dynamic': black and white
+    config.data.labels_per_class = placeholder(int)  # so many training images keep it; None: all
+    config.data.labels_seed = 0  # of which these are
+    config.data.labeled_only = False  # the others are left out
 
 
 def unet(**fields) -> ml_collections.ConfigDict:
@@ -321,6 +324,19 @@ def vae(observation: str, **fields) -> ml_collections.ConfigDict:
     return found
 
 
+def semi_supervised_vae(observation: str, **fields) -> ml_collections.ConfigDict:
+    """A classifier and an autoencoder that learn from few labels; see data.labels_per_class."""
+    found = section(
+        name='semi_supervised_vae.semi_supervised_vae',
+        observation=section(name=observation),
+        latent_channels=16,
+        classification_weight=1.0,
+        max_shift=0,
+    )
+    found.update(fields)
+    return found
+
+
 def sampling(sampler: str, num_steps: int) -> ml_collections.ConfigDict:
     """How a diffusion model is drawn from."""
     return section(
@@ -367,11 +383,11 @@ def shrink_transformer(config: ml_collections.ConfigDict) -> None:
     config.networks.model.num_heads = 2
 
 
-def shrink_resnet(config: ml_collections.ConfigDict) -> None:
+def shrink_resnet(config: ml_collections.ConfigDict, player: str = 'model') -> None:
     """A network small enough for `:smoke`."""
-    config.networks.model.channels = 8
-    config.networks.model.channel_multipliers = (1, 2)
-    config.networks.model.num_blocks = 1
+    config.networks[player].channels = 8
+    config.networks[player].channel_multipliers = (1, 2)
+    config.networks[player].num_blocks = 1
 
 
 def shrink_unet(config: ml_collections.ConfigDict) -> None:

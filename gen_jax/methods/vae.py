@@ -106,9 +106,9 @@ def vae(
     target = Objective(beta, warmup_steps, free_bits, capacity, gradient, num_samples)
     target.check(model)
     return Method(
-        init=functools.partial(_init, model),
+        init=functools.partial(init, model),
         phases=(Phase('autoencoder', functools.partial(_loss, model, target)),),
-        sample=functools.partial(_sample, model),
+        sample=functools.partial(sample, model),
         evaluate=functools.partial(_evaluate, model),
         estimators=estimators(model),
         averaged=('autoencoder',),
@@ -293,7 +293,8 @@ class Objective(NamedTuple):
         return self.beta * self.rise(step) * jnp.mean(rate)
 
 
-def _init(model: Model, key: Key, batch: Batch) -> tuple[dict, dict]:
+def init(model: Model, key: Key, batch: Batch) -> tuple[dict, dict]:
+    """Parameters and model state, as `Method.init`."""
     x = jnp.zeros_like(batch['x'])
     label = model.label(jnp.zeros(len(x), jnp.int32))
     keys = jax.random.split(key, 3)
@@ -422,7 +423,7 @@ def likelihood_columns(nats: Array, spec: DataSpec, observation: Observation) ->
     return {'nats': nats, 'nats_per_dim': nats / num_dims}
 
 
-def _sample(
+def sample(
     model: Model,
     params: Mapping,
     model_state: Mapping,
@@ -477,9 +478,7 @@ def estimators(model: Model) -> dict[str, str]:
     """What each number of `evaluate` is."""
     p = 'p(x | label)' if model.num_classes is not None else 'p(x)'
     draws = 'importance-weighted, of num_samples draws; the variational bound where that is 1'
-    what = 'of uniformly dequantized data' if model.spec.dequantized else 'of the data'
-    if not model.observation.is_mass and not model.spec.dequantized:
-        what = f'{what}, a density'
+    what = kind_of_data(model)
     part = f'part of the variational upper bound on -log {p}'
     found = {
         'loss': f'upper bound on -log {p} (variational, nats per dimension), {what}',
@@ -493,6 +492,13 @@ def estimators(model: Model) -> dict[str, str]:
     else:
         found['nats_per_dim'] = f'upper bound on -log {p} ({draws}), {what}'
     return found
+
+
+def kind_of_data(model: Model) -> str:
+    """What a likelihood is of, for the name of its estimator."""
+    if model.spec.dequantized:
+        return 'of uniformly dequantized data'
+    return 'of the data' if model.observation.is_mass else 'of the data, a density'
 
 
 def _flat(z: Array) -> Array:
