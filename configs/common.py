@@ -358,6 +358,11 @@ def resnet(**fields) -> ml_collections.ConfigDict:
     return section(name='resnet.ResNet', num_groups=8, dropout=0.0, remat=False, **fields)
 
 
+def dense_classifier(widths: tuple[int, ...], dropout: float) -> ml_collections.ConfigDict:
+    """A network of plain layers that names what x is."""
+    return section(name='dense_classifier.DenseClassifier', widths=widths, dropout=dropout)
+
+
 def classifier(max_shift: int) -> ml_collections.ConfigDict:
     """Supervised training; images are moved by up to `max_shift` pixels."""
     return section(name='classifier.classifier', label_smoothing=0.0, max_shift=max_shift)
@@ -383,11 +388,11 @@ def shrink_transformer(config: ml_collections.ConfigDict) -> None:
     config.networks.model.num_heads = 2
 
 
-def shrink_resnet(config: ml_collections.ConfigDict, player: str = 'model') -> None:
+def shrink_resnet(config: ml_collections.ConfigDict) -> None:
     """A network small enough for `:smoke`."""
-    config.networks[player].channels = 8
-    config.networks[player].channel_multipliers = (1, 2)
-    config.networks[player].num_blocks = 1
+    config.networks.model.channels = 8
+    config.networks.model.channel_multipliers = (1, 2)
+    config.networks.model.num_blocks = 1
 
 
 def shrink_unet(config: ml_collections.ConfigDict) -> None:
