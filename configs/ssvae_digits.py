@@ -3,10 +3,10 @@
     python launch.py --config=configs/ssvae_digits.py
     python launch.py --config=configs/ssvae_digits.py --mode=sample
 
-The semi-supervised autoencoder M2 of Kingma et al. 2014 (arXiv:1406.5298), about a minute on two CPU
-cores. `configs/classifier_digits.py` is the same classifier with the same labels and no other image;
-experiments/ssvae_digits has both, over five seeds. Which images have a label does not depend on
-`seed`, but on `data.labels_seed`.
+The semi-supervised autoencoder M2 of Kingma et al. 2014 (arXiv:1406.5298), a minute on two CPU
+cores. `configs/classifier_digits.py` is the same classifier with the same labels and no other
+image; experiments/ssvae_digits has both, over five seeds. Which images have a label does not depend
+on `seed`, but on `data.labels_seed`.
 
 What differs from the paper: 8x8 digits, layers of 256 and 128 numbers; the classifier sees images
 moved by a pixel; and p(x | y, z) is normal with the deviation 0.7, wide beside pixels in [-1, 1]. A
