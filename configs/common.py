@@ -195,6 +195,9 @@ def use_images(config: ml_collections.ConfigDict, source: str, name: str) -> Non
     config.data.flip = False
     config.data.dequantize = False
     config.data.binarize = placeholder(str)  # 'threshold', 'static' or 'dynamic': black and white
+    config.data.labels_per_class = placeholder(int)  # so many training images keep it; None: all
+    config.data.labels_seed = 0  # of which these are
+    config.data.labeled_only = False  # the others are left out
 
 
 def unet(**fields) -> ml_collections.ConfigDict:
@@ -405,6 +408,19 @@ def hierarchical_vae(observation: ml_collections.ConfigDict, **fields) -> ml_col
     return found
 
 
+def semi_supervised_vae(observation: str, **fields) -> ml_collections.ConfigDict:
+    """A classifier and an autoencoder that learn from few labels; see data.labels_per_class."""
+    found = section(
+        name='semi_supervised_vae.semi_supervised_vae',
+        observation=section(name=observation),
+        latent_channels=16,
+        classification_weight=1.0,
+        max_shift=0,
+    )
+    found.update(fields)
+    return found
+
+
 def use_discriminator(config: ml_collections.ConfigDict, start: int, **fields) -> None:
     """A discriminator of patches, whose say in the autoencoder's loss begins at step `start`."""
     config.networks.discriminator = section(
@@ -435,6 +451,11 @@ def whole_bound() -> ml_collections.ConfigDict:
 def resnet(**fields) -> ml_collections.ConfigDict:
     """A network that names what is in an image."""
     return section(name='resnet.ResNet', num_groups=8, dropout=0.0, remat=False, **fields)
+
+
+def dense_classifier(widths: tuple[int, ...], dropout: float) -> ml_collections.ConfigDict:
+    """A network of plain layers that names what x is."""
+    return section(name='dense_classifier.DenseClassifier', widths=widths, dropout=dropout)
 
 
 def classifier(max_shift: int) -> ml_collections.ConfigDict:

@@ -68,9 +68,16 @@ def assemble(
     """
     check_values(config)
     layout = build.call(parallel.lay_out, config.parallel, 'parallel', devices=devices)
+    partly_labeled = False
     if spec is None:
-        spec = modality(config).describe(**data_options(config)).spec
+        described = modality(config).describe(**data_options(config))
+        spec, partly_labeled = described.spec, described.partly_labeled
     method = build.method(config, spec)
+    if partly_labeled and not method.learns_unlabeled:
+        raise InputError(
+            'data.labels_per_class: this method does not learn from images without a label; set '
+            'data.labeled_only to True, or data.labels_per_class to None'
+        )
     optimizers = {
         player: build.call(optimizer, section.to_dict(), f'optim.{player}', field=f'optim.{player}')
         for player, section in config.optim.items()

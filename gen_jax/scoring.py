@@ -138,11 +138,13 @@ def _check(section, metrics: tuple[str, ...], field: str) -> None:
 
 
 def _labels(run: Run, dataset: Dataset, num: int, seed: tuple[int, ...]) -> np.ndarray | None:
-    """Labels of training examples drawn at random; None for a model without labels."""
+    """Labels of training examples drawn at random, of those whose label is known; None for a model
+    without labels."""
     if run.method.num_classes is None:
         return None
     split, labels = dataset.train, []
-    numbers = np.random.default_rng(seed).integers(split.num_examples, size=num)
+    known = np.arange(split.num_examples) if split.labeled is None else split.labeled
+    numbers = known[np.random.default_rng(seed).integers(len(known), size=num)]
     for start in range(0, num, 1000):
         raw = split.fetch(numbers[start : start + 1000])
         labels.append(split.transform(raw, np.zeros(len(raw['label']), np.uint64))['label'])

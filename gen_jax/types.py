@@ -1,8 +1,9 @@
 """The words that every room shares: arrays, keys, batches, and the shape of the data.
 
 `Batch` is a plain dict. `x` is float `[B, H, W, C]`, `[B, T, C]`, `[B, D]` or int32 `[B, L]`;
-optional entries are `label` (int32 `[B]`), `cond`, and `mask` (float `[B]`, 0 on padding rows),
-which makes the last evaluation batch exact.
+optional entries are `label` (int32 `[B]`; in training -1 where it is unknown, for methods that
+learn from such examples), `cond`, and `mask` (float `[B]`, 0 on padding rows), which makes the last
+evaluation batch exact.
 
 Documents cut into windows of tokens, text or music, also have `before` (int32 `[B]`: the token that
 precedes x, a document's start or whatever stood there), `weight` (float32 `[B, L]`: 0 on tokens

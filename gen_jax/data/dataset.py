@@ -35,13 +35,15 @@ class Split(NamedTuple):
     `fetch(indices)` takes int64 `[B]` in `[0, num_examples)` and returns raw examples, as arrays
     with a leading axis of B. `transform(raw, bits)` makes a batch of them (see above); it may not
     mix rows. `threads` is how many batches are prepared at once: one is best for arrays in memory,
-    more where fetching reads and decodes files.
+    more where fetching reads and decodes files. `labeled` is, where some examples have the label
+    -1, unknown, the numbers of the others, int64; None where there are none.
     """
 
     num_examples: int
     fetch: Callable[[np.ndarray], Arrays]
     transform: Callable[[Arrays, np.ndarray], Arrays]
     threads: int = 1
+    labeled: np.ndarray | None = None
 
 
 class Dataset(NamedTuple):
@@ -73,11 +75,13 @@ class Description(NamedTuple):
     """What `describe` of a modality says of a source.
 
     `present` says whether training could start without a download; `lines` are for people.
+    `partly_labeled` says that of some training examples the label is -1, unknown.
     """
 
     spec: DataSpec
     present: bool
     lines: tuple[str, ...]
+    partly_labeled: bool = False
 
 
 def digest(*parts: np.ndarray | str) -> str:

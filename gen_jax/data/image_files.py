@@ -131,7 +131,7 @@ def _split(folder: _Folder, paths: Sequence[Path], spec: DataSpec) -> Images:
         arrays = {'image': np.stack(images)}
         return arrays if labels is None else arrays | {'label': labels[list(numbers)]}
 
-    return Images(len(paths), fetch, threads=8)
+    return Images(len(paths), fetch, 8, None if labels is None else lambda: labels)
 
 
 def _read(path: Path, spec: DataSpec) -> np.ndarray | None:

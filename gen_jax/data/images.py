@@ -8,14 +8,15 @@
     synthetic  soft blobs with the spec of the set that `name` names         synthetic.py
 
 Every batch holds `x`, float32 `[B, H, W, C]` in [-1, 1], and, where there are classes, `label`,
-int32 `[B]`. How levels become numbers is in `pixels.py`, and how they become two in `binary.py`.
+int32 `[B]`. How levels become numbers is in `pixels.py`, how they become two in `binary.py`, and
+how few of the labels may be known in `labels.py`.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from gen_jax.data import binary, image_files, pixels, synthetic, tfds_images
+from gen_jax.data import binary, image_files, labels, pixels, synthetic, tfds_images
 from gen_jax.data.dataset import Arrays, Dataset, Description, Split, digest
 from gen_jax.data.pixels import Images, ImageSet
 from gen_jax.errors import InputError
@@ -37,6 +38,9 @@ def load(
     flip: bool = False,
     dequantize: bool = False,
     binarize: str | None = None,
+    labels_per_class: int | None = None,
+    labels_seed: int = 0,
+    labeled_only: bool = False,
 ) -> Dataset:
     """The images of a source as a Dataset.
 
@@ -52,19 +56,28 @@ def load(
       dequantize: add uniform noise of one level's width, in training and evaluation.
       binarize: how images become black and white, one of the rules in `binary.py`; None: they stay
         what they are.
+      labels_per_class: how many training images of each class keep their label, the others having
+        the label -1, unknown; None: all. See `labels.py`.
+      labels_seed: of which these are.
+      labeled_only: the others are left out.
 
     Raises:
       InputError: naming the field that is wrong, for everything the user can mend.
     """
     _check(source, name, data_dir, image_size, channels)
     binary.check(binarize, dequantize)
+    labels.check(labels_per_class, labels_seed, labeled_only)
     images = _read(source, name, data_dir, image_size, channels)
     levels = images.spec.levels
     if binarize is not None:
         images = binary.binarized(images, binarize)
+    labeled = None
+    if labels_per_class is not None:
+        images, labeled = labels.few(images, labels_per_class, labels_seed, labeled_only)
     spec = images.spec._replace(dequantized=dequantize)
+    train = _split(images.train, spec, flip, levels if binarize == 'dynamic' else None)
     return Dataset(
-        train=_split(images.train, spec, flip, levels if binarize == 'dynamic' else None),
+        train=train._replace(labeled=labeled),
         evaluation=_split(images.evaluation, spec, False),
         spec=spec,
         fingerprint=images.fingerprint,
@@ -81,6 +94,9 @@ def describe(
     flip: bool = False,
     dequantize: bool = False,
     binarize: str | None = None,
+    labels_per_class: int | None = None,
+    labels_seed: int = 0,
+    labeled_only: bool = False,
 ) -> Description:
     """What `load` with the same arguments would read, found out without reading pixels.
 
@@ -89,6 +105,7 @@ def describe(
     """
     _check(source, name, data_dir, image_size, channels)
     binary.check(binarize, dequantize)
+    labels.check(labels_per_class, labels_seed, labeled_only)
     size = {'image_size': image_size, 'channels': channels}
     if source == 'tfds':
         found = tfds_images.describe(name=name, data_dir=data_dir, **size)
@@ -107,9 +124,12 @@ def describe(
     noise = ['uniform noise of one level is added'] if dequantize else []
     mirror = ['half of the training images are mirrored'] if flip else []
     two = [f'black and white, by the rule {binarize!r}'] if binarize else []
+    few = labels.lines(found.spec.num_classes, labels_per_class, labels_seed, labeled_only)
     spec = found.spec._replace(dequantized=dequantize)
     spec = spec._replace(levels=2) if binarize else spec
-    return found._replace(spec=spec, lines=(*found.lines, *mirror, *two, *noise))
+    lines = (*found.lines, *mirror, *two, *few, *noise)
+    partly_labeled = labels_per_class is not None and not labeled_only
+    return found._replace(spec=spec, lines=lines, partly_labeled=partly_labeled)
 
 
 def decode(x: np.ndarray, spec: DataSpec) -> np.ndarray:

@@ -32,12 +32,14 @@ class Images(NamedTuple):
     """One split as a source of images gives it: levels, before they become numbers for a network.
 
     `fetch(indices)` returns `image`, uint8 `[B, H, W, C]`, and `label`, int32 `[B]`, if the set
-    has classes. `threads` is as in `dataset.Split`.
+    has classes. `threads` is as in `dataset.Split`. `labels()` returns the labels of all, int32
+    `[num_examples]`, without decoding an image; it is None where there are no classes.
     """
 
     num_examples: int
     fetch: Callable[[np.ndarray], dict[str, np.ndarray]]
     threads: int = 1
+    labels: Callable[[], np.ndarray] | None = None
 
 
 class ImageSet(NamedTuple):
@@ -52,7 +54,11 @@ class ImageSet(NamedTuple):
 def in_memory(image: np.ndarray, label: np.ndarray | None) -> Images:
     """A split whose examples all lie in memory: image uint8 [N, H, W, C], label int32 [N]."""
     arrays = {'image': image} if label is None else {'image': image, 'label': label}
-    return Images(len(image), lambda indices: {name: a[indices] for name, a in arrays.items()})
+    return Images(
+        len(image),
+        lambda indices: {name: a[indices] for name, a in arrays.items()},
+        labels=None if label is None else lambda: label,
+    )
 
 
 def assemble(

@@ -134,4 +134,9 @@ def _lazy(builder, split: str, spec: DataSpec, image_size: int | None) -> Images
             arrays['label'] = np.array([record[fields.label] for record in records], np.int32)
         return arrays
 
-    return Images(len(source), fetch, threads=8)
+    def labels() -> np.ndarray:
+        numbers = range(len(source))
+        found = (source.__getitems__([number])[0][fields.label] for number in numbers)
+        return np.fromiter(found, np.int32, len(source))
+
+    return Images(len(source), fetch, 8, labels if fields.label else None)

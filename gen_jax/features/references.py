@@ -40,7 +40,8 @@ def references(
     for start in range(0, num, _KEPT):
         some = examples[start : start + _KEPT]
         # The spec says how data of this fingerprint is decoded.
-        identity = (dataset.fingerprint, dataset.spec, split, num, start, *extractor[:4])
+        known = (dataset.fingerprint, dataset.spec, split, whole.num_examples)
+        identity = (*known, num, start, *extractor[:4])
         name = hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
         kept = _load(cache_folder() / f'{name}.npz', some)
         # Embedding is the work of all processes, and each host may have a folder of its own.

@@ -55,15 +55,20 @@ def shown(observation: Observation, parameters: Array, output: str, key: Key) ->
     return observation.sample(key, parameters)
 
 
+def kind_of_data(spec: DataSpec, observation: Observation) -> str:
+    """What a likelihood is of, for the name of its estimator."""
+    if spec.dequantized:
+        return 'of uniformly dequantized data'
+    return 'of the data' if observation.is_mass else 'of the data, a density'
+
+
 def estimators(
     spec: DataSpec, observation: Observation, *, class_conditional: bool
 ) -> dict[str, str]:
     """What each of the bounds is, and their parts."""
     p = 'p(x | label)' if class_conditional else 'p(x)'
     draws = 'importance-weighted, of num_samples draws; the variational bound where that is 1'
-    what = 'of uniformly dequantized data' if spec.dequantized else 'of the data'
-    if not observation.is_mass and not spec.dequantized:
-        what = f'{what}, a density'
+    what = kind_of_data(spec, observation)
     part = f'part of the variational upper bound on -log {p}'
     found = {
         'loss': f'upper bound on -log {p} (variational, nats per dimension), {what}',

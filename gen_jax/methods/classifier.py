@@ -18,6 +18,9 @@ from gen_jax.errors import InputError
 from gen_jax.methods.method import Method, Phase, check_players
 from gen_jax.types import Array, Batch, DataSpec, Key
 
+# What the number of this name is, of every method that has one.
+ACCURACY = 'exact (share of held-out examples whose most probable class is right)'
+
 
 def classifier(
     networks: Mapping[str, Callable],
@@ -42,8 +45,7 @@ def classifier(
         raise InputError('method: a classifier needs labels, and this data has none')
     if not 0 <= label_smoothing < 1:
         raise InputError(f'method.label_smoothing: {label_smoothing} must be from 0 to below 1')
-    if not 0 <= max_shift < min(spec.shape[:2]):
-        raise InputError(f'method.max_shift: {max_shift} must be from 0 to below the image size')
+    check_shift(max_shift, spec)
     check_players(networks, ('model',))
     network = networks['model'](num_classes=spec.num_classes)
     return Method(
@@ -53,7 +55,7 @@ def classifier(
         evaluate=functools.partial(_evaluate, network),
         estimators={
             'loss': 'exact (cross entropy of the held-out labels, nats)',
-            'accuracy': 'exact (share of held-out examples whose most probable class is right)',
+            'accuracy': ACCURACY,
         },
         averaged=('model',),
     )
@@ -91,6 +93,17 @@ def _evaluate(
         'loss': optax.softmax_cross_entropy_with_integer_labels(logits, label),
         'accuracy': (logits.argmax(-1) == label).astype(jnp.float32),
     }
+
+
+def check_shift(max_shift: int, spec: DataSpec) -> None:
+    """Raises InputError unless images of this spec can be moved by so many pixels."""
+    if max_shift and len(spec.shape) != 3:
+        raise InputError(
+            f'method.max_shift: only images are moved, and examples are of shape {spec.shape}; set '
+            'it to 0'
+        )
+    if not 0 <= max_shift < min(spec.shape[:2]):
+        raise InputError(f'method.max_shift: {max_shift} must be from 0 to below the image size')
 
 
 def shifted(x: Array, key: Key, most: int) -> Array:

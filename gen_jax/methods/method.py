@@ -115,6 +115,7 @@ class Method(NamedTuple):
     networks: `{player: module}`, for a method whose networks can leave the house; see
       `huggingface/`.
     codec: of a method that encodes examples; None for others.
+    learns_unlabeled: whether the label of an example that it trains on may be -1, unknown.
     """
 
     init: Callable[[Key, Batch], tuple[dict, dict]]
@@ -128,6 +129,7 @@ class Method(NamedTuple):
     predictor: Callable[..., Any] | None = None
     networks: Mapping[str, Any] | None = None
     codec: Codec | None = None
+    learns_unlabeled: bool = False
 
     @property
     def trained(self) -> tuple[str, ...]:

@@ -6,16 +6,10 @@
         log q(z | x) = log N(z_0) - log |det dz / dz_0|              (Rezende & Mohamed 2015)
     (3) -log p(x) <= -E log 1/K sum_k w_k,   w = p(x | z_k) p(z_k) / q(z_k | x)
                                                                      (Burda et al. 2016, IWAE)
-    (4) loss = distortion + beta rate                                (Higgins et al. 2017)
-        loss = distortion + sum_d max(free_bits, rate_d)             (Kingma et al. 2016)
-        loss = distortion + beta |rate - C|                          (Burgess et al. 2018)
-        where beta, or the capacity C, rises evenly from 0 over `warmup_steps`
-    (5) the gradient of (3) that does not lose its signal as K grows: with the weights
-        v_k = w_k / sum w, of the decoder sum_k v_k grad log w_k, and of the encoder
-        sum_k v_k^2 d log w_k / d z_k  d z_k / d encoder             (Tucker et al. 2019, DReG)
 
-The prior is one of `networks/priors.py`, a flow one of `networks/flows.py`, the law of x given z
-one of `losses/observation.py`. (1), with K = 1, and (3) are upper bounds on -log p(x).
+What is made small of them is in `objective.py`, and may be (3) itself. The prior is one of
+`networks/priors.py`, a flow one of `networks/flows.py`, the law of x given z one of
+`losses/observation.py`.
 """
 
 import functools
@@ -29,26 +23,15 @@ import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.losses import likelihood
+from gen_jax.losses.doubly_reparametrized import twice_weighted
 from gen_jax.losses.observation import Observation, with_extra
-from gen_jax.methods.bounds import (
-    check_draws,
-    log_mean_exp,
-    rise,
-    shown,
-)
-from gen_jax.methods.bounds import estimators as estimators_of_bounds
-from gen_jax.methods.method import (
-    ActiveUnits,
-    Codec,
-    Method,
-    Phase,
-    check_label,
-    check_players,
-)
+from gen_jax.methods import bounds
+from gen_jax.methods.bounds import log_mean_exp
+from gen_jax.methods.method import ActiveUnits, Codec, Method, Phase, check_label, check_players
+from gen_jax.methods.objective import Objective
 from gen_jax.networks.priors import Normal, Vamp
 from gen_jax.types import Array, Batch, DataSpec, Key
 
-GRADIENTS = ('elbo', 'iwae', 'dreg')
 # Beyond these a posterior is a point, or wider than any prior.
 _LOG_VARIANCE_LIMITS = (-14.0, 10.0)
 
@@ -79,11 +62,11 @@ def vae(
       prior: None for N(0, I).
       posterior: a flow that z goes through, told of x by the encoder; None for (2) without one.
       class_conditional: whether encoder and decoder are told the label.
-      beta: of (4); the weight of log p(z) - log q(z | x) in (3).
-      warmup_steps: of (4).
+      beta: of `objective.py`; the weight of log p(z) - log q(z | x) in (3).
+      warmup_steps: steps over which beta, or the capacity, rises.
       free_bits: nats of each latent number that cost the same as none.
       capacity: nats that C rises to; None for no such term.
-      gradient: 'elbo' of (1), 'iwae' of (3), or 'dreg' of (5).
+      gradient: 'elbo' of (1), 'iwae' of (3), or 'dreg', another estimate of that.
       num_samples: K in training; of 'elbo' that of draws to average over.
 
     Raises:
@@ -110,11 +93,11 @@ def vae(
     latent_shape = latent_shape_of(network, spec, num_classes, latent_channels)
     model = Model(network, prior, posterior, observation, spec, num_classes, latent_shape)
     target = Objective(beta, warmup_steps, free_bits, capacity, gradient, num_samples)
-    target.check(model)
+    target.check(model.has_closed_rate, posterior is not None)
     return Method(
-        init=functools.partial(_init, model),
+        init=functools.partial(init, model),
         phases=(Phase('autoencoder', functools.partial(_loss, model, target)),),
-        sample=functools.partial(_sample, model),
+        sample=functools.partial(sample, model),
         evaluate=functools.partial(_evaluate, model),
         estimators=estimators(model),
         averaged=('autoencoder',),
@@ -250,53 +233,8 @@ class Model(NamedTuple):
         return kl.reshape(len(kl), -1)
 
 
-class Objective(NamedTuple):
-    """Equations (3), (4) and (5): what training makes small."""
-
-    beta: float
-    warmup_steps: int
-    free_bits: float
-    capacity: float | None
-    gradient: str
-    num_samples: int
-
-    def check(self, model: Model) -> None:
-        """Raises InputError for options that do not go together."""
-        if self.gradient not in GRADIENTS:
-            raise InputError(
-                f'method.gradient: no {self.gradient!r}; choose from {", ".join(GRADIENTS)}'
-            )
-        for name in ('beta', 'warmup_steps', 'free_bits'):
-            if not getattr(self, name) >= 0:
-                raise InputError(f'method.{name}: {getattr(self, name)} must be at least 0')
-        if self.num_samples < 1:
-            raise InputError(f'method.num_samples: {self.num_samples} must be at least 1')
-        if self.free_bits and (self.capacity is not None or not model.has_closed_rate):
-            raise InputError(
-                'method.free_bits: they need the prior N(0, I), a posterior without a flow, and no '
-                'capacity; set it to 0'
-            )
-        if self.gradient != 'elbo' and (self.free_bits or self.capacity is not None):
-            raise InputError(
-                "method.gradient: free_bits and capacity are of the rate, which only 'elbo' has"
-            )
-        if self.gradient == 'dreg' and model.posterior is not None:
-            raise InputError("method.gradient: 'dreg' is for posteriors without a flow; use 'iwae'")
-
-    def rise(self, step: Array) -> Array:
-        """How far `step` lies in the warm-up, from 0 to 1."""
-        return rise(step, self.warmup_steps)
-
-    def weighted_rate(self, rate: Array, of_each: Array | None, step: Array) -> Array:
-        """The second term of (4), for rate `[B]` and, in closed form, `of_each` `[B, D]`."""
-        if self.capacity is not None:
-            return self.beta * jnp.abs(jnp.mean(rate) - self.rise(step) * self.capacity)
-        if self.free_bits:
-            rate = jnp.sum(jnp.maximum(jnp.mean(of_each, 0), self.free_bits))
-        return self.beta * self.rise(step) * jnp.mean(rate)
-
-
-def _init(model: Model, key: Key, batch: Batch) -> tuple[dict, dict]:
+def init(model: Model, key: Key, batch: Batch) -> tuple[dict, dict]:
+    """Parameters and model state, as `Method.init`."""
     x = jnp.zeros_like(batch['x'])
     label = model.label(jnp.zeros(len(x), jnp.int32))
     keys = jax.random.split(key, 3)
@@ -343,32 +281,11 @@ def _loss(
 
 def _draw_twice_weighted(q: Posterior, eps: Array) -> tuple[Array, Array, Array]:
     """z `[K, B, ...]`, log q(z | x) `[K, B]` that has no gradient by way of q, and zeros `[K, B]`
-    which, added to the log-weights of (3), make the gradient by way of z that of (5)."""
-    z, zeros = _twice_weighted(q.mean + jnp.exp(0.5 * q.log_variance) * eps)
+    which, added to the log-weights of (3), make the gradient by way of z the better one."""
+    z, zeros = twice_weighted(q.mean + jnp.exp(0.5 * q.log_variance) * eps)
     mean, log_variance = jax.lax.stop_gradient((q.mean, q.log_variance))
     scaled = (z - mean) * jnp.exp(-0.5 * log_variance)
     return z, _sum(-0.5 * (scaled**2 + log_variance + math.log(2 * math.pi))), zeros
-
-
-@jax.custom_vjp
-def _twice_weighted(z: Array) -> tuple[Array, Array]:
-    """z as it is, and zeros `[K, B]`, whose gradients are -v_k of (5), up to a constant: backward,
-    the gradient of z, which has one v_k in it, is multiplied by a second."""
-    return z, jnp.zeros(z.shape[:2])
-
-
-def _twice_weighted_forward(z: Array) -> tuple[tuple[Array, Array], None]:
-    return _twice_weighted(z), None
-
-
-def _twice_weighted_backward(_, gradients: tuple[Array, Array]) -> tuple[Array]:
-    of_z, of_zeros = gradients
-    total = of_zeros.sum(0)
-    weights = of_zeros / jnp.where(total == 0, 1, total)
-    return (of_z * weights.reshape(*weights.shape, *(1,) * (of_z.ndim - 2)),)
-
-
-_twice_weighted.defvjp(_twice_weighted_forward, _twice_weighted_backward)
 
 
 def _evaluate(
@@ -382,7 +299,7 @@ def _evaluate(
     chunk: int = 50,
 ) -> dict[str, Array | ActiveUnits]:
     """`num_samples` is K of (3), and `chunk` how many of these are computed at once."""
-    chunk = check_draws(num_samples, chunk)
+    chunk = bounds.check_draws(num_samples, chunk)
     x, label = batch['x'], model.label(batch.get('label'))
     q = model.encode(params, x, label, train=False)
 
@@ -410,7 +327,7 @@ def _evaluate(
     }
 
 
-def _sample(
+def sample(
     model: Model,
     params: Mapping,
     model_state: Mapping,
@@ -425,7 +342,7 @@ def _sample(
     latent_key, output_key = jax.random.split(key)
     z = model.draw_prior(params, latent_key, num)
     parameters = model.decode(params, z, cond, train=False)
-    return shown(model.observation, parameters, output, output_key)
+    return bounds.shown(model.observation, parameters, output, output_key)
 
 
 def codec_of(model: Model) -> Codec:
@@ -461,7 +378,7 @@ def estimators(model: Model) -> dict[str, str]:
     """What each number of `evaluate` is."""
     conditional = model.num_classes is not None
     return {
-        **estimators_of_bounds(model.spec, model.observation, class_conditional=conditional),
+        **bounds.estimators(model.spec, model.observation, class_conditional=conditional),
         'active_units': 'estimate (variance over these examples of the mean of q above 0.01)',
     }
 

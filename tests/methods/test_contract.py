@@ -25,6 +25,7 @@ METHODS = {
     'igpt_digits': {},
     'gpt_jsb': {},
     'lstm_jsb': {},
+    'ssvae_digits': {'networks.autoencoder.widths': (8,)},
     'pixelcnn_digits': {'networks.model.num_levels': 1},
     'pixelcnn_cifar': {'networks.model.num_levels': 1},
     'vae_bmnist': {},
