@@ -100,7 +100,8 @@ def evaluate(
             warning = '  <- nearer to training examples than unseen data' * found.get('flagged', 0)
             value = 'none' if found['value'] is None else f'{found["value"]:.5g}'
             print(f'{name} = {value}{spread} {about}{warning}')
-        if score is None and run.spec.vocab_size is None:
+        could_be_scored = run.method.sample is not None and run.spec.vocab_size is None
+        if score is None and could_be_scored:
             print('no samples were scored; --config.evaluate.scores.num says how many to draw')
         _report(config, workdir, records, scored)
     return records

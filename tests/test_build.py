@@ -98,3 +98,20 @@ def test_the_name_of_a_bound_function_is_that_of_the_function(config):
     sample = build.method(config, SPEC).sample
     with pytest.raises(InputError, match=r"^sample\.options\.seed: sample takes no 'seed'"):
         build.check_keywords(sample, {'seed': 1}, 'sample.options')
+
+
+@pytest.mark.parametrize(
+    ('name', 'field', 'value', 'message'),
+    [
+        ('vqvae_cifar', 'method.quantizer.num_codes', 1, 'num_codes: 1 must be a whole number'),
+        ('vqvae_cifar', 'method.quantizer.name', 'codebook.kmeans', 'name: .* has no .kmeans.'),
+        ('latent_flow_cifar', 'method.autoencoder.quantizer.depth', 0, 'depth: 0 must be'),
+        ('vqgan_cifar', 'method.adversarial.name', 'adversarial.wgan', 'name: .*hinge'),
+    ],
+)
+def test_parts_of_parts_are_named_by_their_sections(name, field, value, message):
+    config = importlib.import_module(f'configs.{name}').get_config('smoke')
+    config.update_from_flattened_dict({field: value})
+    section = field.rpartition('.')[0].replace('.', r'\.')
+    with pytest.raises(InputError, match=rf'^{section}\.{message}'):
+        build.method(config, DataSpec((32, 32, 3), levels=256, num_classes=10))

@@ -1,5 +1,6 @@
 """A run that begins with weights: those, and no others, wherever a parameter is kept."""
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -188,3 +189,19 @@ def test_text_of_another_tokenizer_is_refused(trained, tokens_config, tmp_path):
 
 def made(vocabulary: dict[str, int]) -> str:
     return Tokenizer(models.WordLevel(vocabulary, unk_token='w1')).to_str()
+
+
+def test_a_codebook_comes_with_its_autoencoder_and_the_discriminator_stays_behind(tmp_path):
+    config = importlib.import_module('configs.vqgan_cifar').get_config('smoke')
+    config.networks.autoencoder.channel_multipliers = (1,)
+    config.train.update(num_steps=2, evaluate_every=None)
+    state = train(config, tmp_path / 'first')
+    second = importlib.import_module('configs.latent_flow_cifar').get_config('smoke')
+    second.networks.autoencoder.channel_multipliers = (1,)
+    second.restore.autoencoder = str(tmp_path / 'first')
+    run = assemble(second)
+    assert set(run.template.params) == {'autoencoder', 'model'}
+    (given,) = restore.weights(run, second, tmp_path / 'second').values()
+    assert equal(given.params, state.ema_params['autoencoder'])
+    assert equal(given.model_state, state.model_state['autoencoder'])
+    assert np.abs(given.model_state['sum']).max() > 0

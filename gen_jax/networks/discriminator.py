@@ -19,7 +19,8 @@ _SLOPE, _WIDEST = 0.2, 8
 
 class PatchDiscriminator(nn.Module):
     """Level i has `channels * 2^i` channels, at most 8 times the first. `num_groups` None is no
-    norm. `dtype` is what is computed in; `remat` as in `unet.py`.
+    norm. `dtype` is what is computed in. `remat` computes a block anew in the backward pass instead
+    of keeping what it computed: less memory, more time.
 
     Raises:
       InputError: fields that make no network.
