@@ -116,7 +116,7 @@ class Both(NamedTuple):
     classifier: nn.Module
     max_shift: int
 
-    def weights(self, params: Mapping, x: Array, eps: Array, **options) -> tuple[Array, ...]:
+    def terms(self, params: Mapping, x: Array, eps: Array, **options) -> tuple[Array, ...]:
         """Of x `[B, ...]` and each class: distortion, and rate in closed form and as it is drawn,
         `[K, B]` nats. The noise `eps` `[B, ...]` is that of all classes, so that they differ in
         nothing else."""
@@ -146,7 +146,7 @@ class Both(NamedTuple):
         keys = jax.random.split(key, 4)
         eps = jax.random.normal(keys[0], (len(x), *self.model.latent_shape))
         options = {'train': True, 'rngs': {'dropout': keys[1]}}
-        distortion, rate, _ = self.weights(params, x, eps, **options)
+        distortion, rate, _ = self.terms(params, x, eps, **options)
         moved = classifier.shifted(x, keys[2], self.max_shift)
         log_q = self.log_q(params, moved, train=True, rngs={'dropout': keys[3]})
         known = jax.nn.one_hot(batch['label'], len(log_q), axis=0)  # of -1 all zeros
@@ -224,7 +224,7 @@ def _evaluate(
         """Of each class log w(y), and L(x, y)."""
         shape = (len(x), *model.latent_shape)
         eps = jax.random.normal(jax.random.fold_in(key, number), shape)
-        distortion, rate, drawn = both.weights(params, x, eps, train=False)
+        distortion, rate, drawn = both.terms(params, x, eps, train=False)
         constant = math.log(model.num_classes)
         return -distortion - drawn - constant, distortion + rate + constant
 

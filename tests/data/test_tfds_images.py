@@ -73,6 +73,19 @@ def test_every_pixel_and_label_arrives(small, monkeypatch, fits):
         np.testing.assert_array_equal(batch['label'], [label for _, label in expected])
 
 
+@pytest.mark.parametrize('fits', [True, False])
+def test_a_few_labels_are_kept_and_found_without_decoding(small, monkeypatch, fits):
+    root, splits = small
+    monkeypatch.setattr(pixels, 'fits_in_memory', lambda num_bytes: fits)
+    options = {'source': 'tfds', 'name': 'mnist', 'data_dir': str(root)}
+    train = images.load(**options, labels_per_class=2).train
+    expected = np.array([label for _, label in splits['train']])
+    found = train.fetch(np.arange(60))['label']
+    np.testing.assert_array_equal(np.flatnonzero(found >= 0), train.labeled)
+    np.testing.assert_array_equal(found[train.labeled], expected[train.labeled])
+    np.testing.assert_array_equal(np.bincount(found + 1), [40, *[2] * 10])
+
+
 def test_images_can_be_resized_and_colored(small):
     root, _ = small
     arguments = {'source': 'tfds', 'name': 'mnist', 'data_dir': str(root)}
