@@ -28,14 +28,11 @@ METHODS = {
     'ssvae_digits': {'networks.autoencoder.widths': (8,)},
     'pixelcnn_digits': {'networks.model.num_levels': 1},
     'pixelcnn_cifar': {'networks.model.num_levels': 1},
-    'vae_bmnist': {},
     'iwae_bmnist': {},
     'vae_digits': {'networks.autoencoder.channel_multipliers': (1,)},
     'latent_flow_digits': {'networks.autoencoder.channel_multipliers': (1,)},
     'vdvae_digits': {'networks.autoencoder.levels': ((8, 1, 1), (1, 1, 1))},
-    'vdvae_cifar': {'networks.autoencoder.levels': ((32, 1, 1), (1, 1, 1))},
     # Dropout, for a loss that follows its key.
-    'vqvae_cifar': {'networks.autoencoder.dropout': 0.1},
     'vqgan_cifar': {'networks.autoencoder.dropout': 0.1},
     'vq_gpt_digits': {},
 }
