@@ -6,7 +6,7 @@ What images without a label are measured against: the same network, the same lab
 by a pixel too, and nothing else. A few seconds on two CPU cores.
 """
 
-from configs import common
+from configs import common, models
 
 NUM_STEPS = 1000
 
@@ -19,8 +19,8 @@ def get_config(arg: str = ''):
     config.data.labels_per_class = 10
     config.data.labeled_only = True
 
-    config.networks.model = common.dense_classifier(widths=(256, 256), dropout=0.0)
-    config.method = common.classifier(max_shift=1)
+    config.networks.model = models.dense_classifier(widths=(256, 256), dropout=0.0)
+    config.method = models.classifier(max_shift=1)
     config.optim.model = common.adamw(peak=3e-3, num_steps=NUM_STEPS)
     config.ema.decay = 0.99
 

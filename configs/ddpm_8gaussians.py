@@ -10,7 +10,7 @@ bound lose together, and has no other cause: 0.032 nats a dimension after minute
 (LOG.md).
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -64,5 +64,5 @@ def get_config(arg: str = ''):
         config.data.num_train, config.data.num_evaluation = 1000, 100
         config.networks.model.width = 16
         config.networks.model.num_blocks = 1
-        common.shrink_chain(config)
+        models.shrink_chain(config)
     return common.finish(config, arg)

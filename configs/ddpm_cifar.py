@@ -9,7 +9,7 @@ warm-up, gradients clipped at norm 1, dropout 0.1, random flips, EMA 0.9999. The
 Differences: none meant. Evaluation sums the bound over all 1,000 steps, as the paper does.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -19,14 +19,14 @@ def get_config(arg: str = ''):
     common.use_images(config, 'tfds', 'cifar10')
     config.data.flip = True
 
-    config.networks.model = common.unet(
+    config.networks.model = models.unet(
         channels=128,
         channel_multipliers=(1, 2, 2, 2),
         num_blocks=2,
         attention_resolutions=(16,),
         dropout=0.1,
     )
-    config.method = common.ddpm()
+    config.method = models.ddpm()
     config.optim.model = common.section(
         name='adam', learning_rate=2e-4, warmup_steps=5000, clip_norm=1.0
     )
@@ -45,5 +45,5 @@ def get_config(arg: str = ''):
     config.sample.options = common.sampling('ancestral', 1000)
 
     if arg == 'smoke':
-        common.shrink_unet(config)
+        models.shrink_unet(config)
     return common.finish(config, arg)

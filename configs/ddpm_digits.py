@@ -8,7 +8,7 @@ Ho et al. 2020 with the cosine schedule of Nichol & Dhariwal 2021, the v-predict
 Minutes on two CPU cores; LOG.md has the figures.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -18,7 +18,7 @@ def get_config(arg: str = ''):
     common.use_images(config, 'embedded', 'digits')
     config.data.batch_size = 64
 
-    config.networks.model = common.unet(
+    config.networks.model = models.unet(
         channels=32,
         channel_multipliers=(1, 2),
         num_blocks=1,
@@ -62,5 +62,5 @@ def get_config(arg: str = ''):
     config.sample.options = common.sampling('ddim', 100)
 
     if arg == 'smoke':
-        common.shrink_unet(config)
+        models.shrink_unet(config)
     return common.finish(config, arg)

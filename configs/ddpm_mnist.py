@@ -6,7 +6,7 @@ The method is that of Ho et al. 2020; the network is ours, 2.7M parameters. Imag
 are: a mirrored digit is another digit, so there are no flips.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -15,7 +15,7 @@ def get_config(arg: str = ''):
 
     common.use_images(config, 'tfds', 'mnist')
 
-    config.networks.model = common.unet(
+    config.networks.model = models.unet(
         channels=32,
         channel_multipliers=(1, 2, 4),
         num_blocks=1,
@@ -23,7 +23,7 @@ def get_config(arg: str = ''):
         dropout=0.0,
         num_groups=8,
     )
-    config.method = common.ddpm()
+    config.method = models.ddpm()
     config.optim.model = common.section(
         name='adam', learning_rate=5e-4, warmup_steps=500, clip_norm=1.0
     )
@@ -41,5 +41,5 @@ def get_config(arg: str = ''):
     config.sample.options = common.sampling('ancestral', 1000)
 
     if arg == 'smoke':
-        common.shrink_unet(config)
+        models.shrink_unet(config)
     return common.finish(config, arg)

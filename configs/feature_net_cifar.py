@@ -7,7 +7,7 @@ A residual network of ours, mirrored and shifted images. The published distance 
 on Inception's features; this one needs no weights from elsewhere, and is not FID.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -17,8 +17,8 @@ def get_config(arg: str = ''):
     common.use_images(config, 'tfds', 'cifar10')
     config.data.flip = True
 
-    config.networks.model = common.resnet(channels=64, channel_multipliers=(1, 2, 4), num_blocks=2)
-    config.method = common.classifier(max_shift=4)
+    config.networks.model = models.resnet(channels=64, channel_multipliers=(1, 2, 4), num_blocks=2)
+    config.method = models.classifier(max_shift=4)
     config.optim.model = common.adamw(peak=1e-3, num_steps=20_000)
     config.ema.decay = 0.999
 
@@ -28,5 +28,5 @@ def get_config(arg: str = ''):
     config.train.checkpoint_every = 1000
 
     if arg == 'smoke':
-        common.shrink_resnet(config)
+        models.shrink_resnet(config)
     return common.finish(config, arg)

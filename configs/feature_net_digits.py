@@ -8,7 +8,7 @@ as `gen_jax/features/digits.safetensors`: features trained anew on another machi
 the last bits, and distances in them would be another score.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -17,8 +17,8 @@ def get_config(arg: str = ''):
 
     common.use_images(config, 'embedded', 'digits')
 
-    config.networks.model = common.resnet(channels=32, channel_multipliers=(1, 2), num_blocks=1)
-    config.method = common.classifier(max_shift=1)
+    config.networks.model = models.resnet(channels=32, channel_multipliers=(1, 2), num_blocks=1)
+    config.method = models.classifier(max_shift=1)
     config.optim.model = common.adamw(peak=3e-3, num_steps=1500)
     config.ema.decay = 0.99
 
@@ -28,5 +28,5 @@ def get_config(arg: str = ''):
     config.train.checkpoint_every = 500
 
     if arg == 'smoke':
-        common.shrink_resnet(config)
+        models.shrink_resnet(config)
     return common.finish(config, arg)

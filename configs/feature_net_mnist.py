@@ -7,7 +7,7 @@ A residual network of ours. The second line writes the weights to one file, whic
 `evaluate.scores.features.weights`; distances compare only where that file is the same.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -16,8 +16,8 @@ def get_config(arg: str = ''):
 
     common.use_images(config, 'tfds', 'mnist')
 
-    config.networks.model = common.resnet(channels=32, channel_multipliers=(1, 2, 4), num_blocks=1)
-    config.method = common.classifier(max_shift=2)
+    config.networks.model = models.resnet(channels=32, channel_multipliers=(1, 2, 4), num_blocks=1)
+    config.method = models.classifier(max_shift=2)
     config.optim.model = common.adamw(peak=2e-3, num_steps=4000)
     config.ema.decay = 0.998
 
@@ -27,5 +27,5 @@ def get_config(arg: str = ''):
     config.train.checkpoint_every = 500
 
     if arg == 'smoke':
-        common.shrink_resnet(config)
+        models.shrink_resnet(config)
     return common.finish(config, arg)

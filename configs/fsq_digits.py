@@ -8,7 +8,7 @@ The encoder's 3 numbers at each of 4 places are rounded to 8, 6 and 5 levels, th
 is ours; about a minute on two CPU cores. `configs/vq_gpt_digits.py` models the codes.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -18,7 +18,7 @@ def get_config(arg: str = ''):
     common.use_images(config, 'embedded', 'digits')
     config.data.batch_size = 64
 
-    config.networks.autoencoder = common.conv_autoencoder(
+    config.networks.autoencoder = models.conv_autoencoder(
         channels=32,
         channel_multipliers=(1, 2, 2),
         num_blocks=1,
@@ -26,7 +26,7 @@ def get_config(arg: str = ''):
         vector=False,
         dropout=0.2,
     )
-    config.method = common.vqvae(
+    config.method = models.vqvae(
         quantizer=common.section(name='scalar.fsq', levels=(8, 6, 5)),
         observation=common.section(name='observation.logistic'),
     )
@@ -39,5 +39,5 @@ def get_config(arg: str = ''):
     config.train.checkpoint_every = 500
 
     if arg == 'smoke':
-        common.shrink_conv_autoencoder(config)
+        models.shrink_conv_autoencoder(config)
     return common.finish(config, arg)

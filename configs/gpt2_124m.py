@@ -10,7 +10,7 @@ Without these flags the text is Shakespeare's, which serves to measure speed and
 taken in 15 parts of 32 windows, for a GPU of 80 GB.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -21,8 +21,8 @@ def get_config(arg: str = ''):
     config.data.vocab_size = 50_257
     config.data.batch_size = 480
 
-    config.networks.model = common.transformer()
-    config.method = common.autoregressive()
+    config.networks.model = models.transformer()
+    config.method = models.autoregressive()
     config.optim.model = common.gpt_optimizer(peak=6e-4, num_steps=600_000, warmup_steps=2000)
     config.optim.model.b2 = 0.95
     config.precision = 'bfloat16'
@@ -41,7 +41,7 @@ def get_config(arg: str = ''):
     config.sample.options = common.decoding(top_k=50)
 
     if arg == 'smoke':
-        common.shrink_transformer(config)
+        models.shrink_transformer(config)
         config.data.context = 16
         config.data.vocab_size = 300
         config.train.accumulate = 1

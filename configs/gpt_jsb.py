@@ -10,7 +10,7 @@ MIDI files of four parts. Minutes on two CPU cores; LOG.md has the figures, and
 experiments/chorales/README.md what simpler models reach.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -20,10 +20,10 @@ def get_config(arg: str = ''):
     common.use_music(config, context=256, transpose=3)
     config.data.batch_size = 16
 
-    config.networks.model = common.modern_transformer(
+    config.networks.model = models.modern_transformer(
         width=128, num_layers=4, num_heads=4, dropout=0.2, period=4
     )
-    config.method = common.autoregressive()
+    config.method = models.autoregressive()
     config.optim.model = common.muon(num_steps=1500)
     config.ema.decay = 0.99
 
@@ -38,6 +38,6 @@ def get_config(arg: str = ''):
     config.sample.options = common.decoding()
 
     if arg == 'smoke':
-        common.shrink_transformer(config)
+        models.shrink_transformer(config)
         config.data.context = 16
     return common.finish(config, arg)

@@ -7,7 +7,7 @@ squared ReLU (So et al. 2021), normalized queries and keys (Henry et al. 2020), 
 matrices (Jordan et al. 2024), with a plateau before the decay. LOG.md has the figures.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -17,8 +17,8 @@ def get_config(arg: str = ''):
     common.use_text(config, 'embedded', context=64, tokenizer='characters')
     config.data.batch_size = 12
 
-    config.networks.model = common.modern_transformer(width=128, num_layers=4, num_heads=4)
-    config.method = common.autoregressive()
+    config.networks.model = models.modern_transformer(width=128, num_layers=4, num_heads=4)
+    config.method = models.autoregressive()
     config.optim.model = common.muon(num_steps=2000)
     config.ema.decay = 0.0
 
@@ -33,6 +33,6 @@ def get_config(arg: str = ''):
     config.sample.options = common.decoding(temperature=0.8)
 
     if arg == 'smoke':
-        common.shrink_transformer(config)
+        models.shrink_transformer(config)
         config.data.context = 16
     return common.finish(config, arg)

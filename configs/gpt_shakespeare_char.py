@@ -10,7 +10,7 @@ is over that whole tenth, each character once, in windows of 256, where nanoGPT 
 gelu is in its tanh form; and the vocabulary holds the end of a document besides the 65 characters.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -20,10 +20,10 @@ def get_config(arg: str = ''):
     common.use_text(config, 'embedded', context=256, tokenizer='characters')
     config.data.batch_size = 64
 
-    config.networks.model = common.transformer(
+    config.networks.model = models.transformer(
         width=384, num_layers=6, num_heads=6, bias=False, dropout=0.2
     )
-    config.method = common.autoregressive()
+    config.method = models.autoregressive()
     config.optim.model = common.gpt_optimizer(peak=1e-3, num_steps=5000, warmup_steps=100)
     config.ema.decay = 0.0
 
@@ -39,6 +39,6 @@ def get_config(arg: str = ''):
     config.sample.options = common.decoding(temperature=0.8)
 
     if arg == 'smoke':
-        common.shrink_transformer(config)
+        models.shrink_transformer(config)
         config.data.context = 16
     return common.finish(config, arg)

@@ -11,7 +11,7 @@ is in its tanh form; and the vocabulary holds the end of a document besides the 
 LOG.md has the figures, with nanoGPT's own rate too.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -21,8 +21,8 @@ def get_config(arg: str = ''):
     common.use_text(config, 'embedded', context=64, tokenizer='characters')
     config.data.batch_size = 12
 
-    config.networks.model = common.transformer(width=128, num_layers=4, num_heads=4, bias=False)
-    config.method = common.autoregressive()
+    config.networks.model = models.transformer(width=128, num_layers=4, num_heads=4, bias=False)
+    config.method = models.autoregressive()
     config.optim.model = common.gpt_optimizer(peak=3e-3, num_steps=2000, warmup_steps=100)
     config.ema.decay = 0.0
 
@@ -37,6 +37,6 @@ def get_config(arg: str = ''):
     config.sample.options = common.decoding(temperature=0.8)
 
     if arg == 'smoke':
-        common.shrink_transformer(config)
+        models.shrink_transformer(config)
         config.data.context = 16
     return common.finish(config, arg)

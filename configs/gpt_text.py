@@ -12,7 +12,7 @@ everything: `networks.model.width` and `num_layers`, `data.context` and `vocab_s
 `train.num_steps`.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -23,7 +23,7 @@ def get_config(arg: str = ''):
     config.data.vocab_size = 1024
     config.data.batch_size = 16
 
-    config.networks.model = common.transformer(
+    config.networks.model = models.transformer(
         width=192,
         num_layers=6,
         num_heads=6,
@@ -35,7 +35,7 @@ def get_config(arg: str = ''):
         bias=False,
         dropout=0.1,
     )
-    config.method = common.autoregressive()
+    config.method = models.autoregressive()
     config.method.separate_documents = True
     config.optim.model = common.gpt_optimizer(peak=2e-3, num_steps=3000, warmup_steps=100)
     config.ema.decay = 0.99
@@ -52,7 +52,7 @@ def get_config(arg: str = ''):
     config.sample.options = common.decoding(temperature=0.8, top_p=0.95)
 
     if arg == 'smoke':
-        common.shrink_transformer(config)
+        models.shrink_transformer(config)
         config.data.context = 16
         config.data.vocab_size = 300
     return common.finish(config, arg)

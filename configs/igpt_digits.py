@@ -9,7 +9,7 @@ likelihood is exact. The class stands before the first pixel. The network is our
 CPU cores; LOG.md has the figures.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -19,10 +19,10 @@ def get_config(arg: str = ''):
     common.use_images(config, 'embedded', 'digits')
     config.data.batch_size = 64
 
-    config.networks.model = common.modern_transformer(
+    config.networks.model = models.modern_transformer(
         width=128, num_layers=4, num_heads=4, dropout=0.3
     )
-    config.method = common.autoregressive(class_conditional=True)
+    config.method = models.autoregressive(class_conditional=True)
     config.optim.model = common.muon(num_steps=600)
     config.ema.decay = 0.99
 
@@ -40,5 +40,5 @@ def get_config(arg: str = ''):
     config.sample.options = common.decoding()
 
     if arg == 'smoke':
-        common.shrink_transformer(config)
+        models.shrink_transformer(config)
     return common.finish(config, arg)

@@ -11,7 +11,7 @@ straight paths (Lipman et al. 2023), with labels. No bound on the likelihood of 
 ours, sized for one GPU.
 """
 
-from configs import common, vqgan_cifar
+from configs import common, models, vqgan_cifar
 
 
 def get_config(arg: str = ''):
@@ -22,15 +22,15 @@ def get_config(arg: str = ''):
     common.use_images(config, 'tfds', 'cifar10')
     config.data.flip = True
 
-    config.networks.model = common.unet(
+    config.networks.model = models.unet(
         channels=128,
         channel_multipliers=(1, 2),
         num_blocks=2,
         attention_resolutions=(8, 4),
         dropout=0.1,
     )
-    common.use_autoencoder(config, first, workdir='runs/vqgan_cifar', vectors=True)
-    config.method.inner = common.flow_matching(class_conditional=True)
+    models.use_autoencoder(config, first, workdir='runs/vqgan_cifar', vectors=True)
+    config.method.inner = models.flow_matching(class_conditional=True)
     config.optim.model = common.section(
         name='adam', learning_rate=2e-4, warmup_steps=1000, clip_norm=1.0
     )

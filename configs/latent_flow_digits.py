@@ -9,7 +9,7 @@ Straight paths (Lipman et al. 2023; Liu, Gong & Liu 2023) between noise and what
 `--config.restore.autoencoder=WORKDIR`. The network is ours.
 """
 
-from configs import common, vae_digits
+from configs import common, models, vae_digits
 
 
 def get_config(arg: str = ''):
@@ -23,8 +23,8 @@ def get_config(arg: str = ''):
     config.networks.model = common.section(
         name='mlp.MLP', width=256, num_blocks=4, remat=False, scan=False
     )
-    common.use_autoencoder(config, first, workdir='runs/vae_digits')
-    config.method.inner = common.flow_matching(class_conditional=True)
+    models.use_autoencoder(config, first, workdir='runs/vae_digits')
+    config.method.inner = models.flow_matching(class_conditional=True)
     config.optim.model = common.section(
         name='adam',
         learning_rate=1e-3,

@@ -5,7 +5,7 @@
 The same data and half as many steps, each of which takes longer; the likelihood is exact, too.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -16,7 +16,7 @@ def get_config(arg: str = ''):
     config.data.batch_size = 16
 
     config.networks.model = common.section(name='lstm.LSTM', width=256, num_layers=2, dropout=0.2)
-    config.method = common.autoregressive()
+    config.method = models.autoregressive()
     config.optim.model = common.gpt_optimizer(peak=2e-3, num_steps=1500, warmup_steps=100)
     config.ema.decay = 0.99
 

@@ -11,7 +11,7 @@ Differences: weights are plain, not normalized and first set by data, so the rat
 the published code multiplies 1e-3 by 0.999995 after every step until it is stopped.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -54,5 +54,5 @@ def get_config(arg: str = ''):
     config.sample.options = common.section(temperature=1.0)
 
     if arg == 'smoke':
-        common.shrink_pixelcnn(config)
+        models.shrink_pixelcnn(config)
     return common.finish(config, arg)

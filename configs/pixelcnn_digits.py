@@ -7,7 +7,7 @@ Salimans et al. 2017 with labels, so that a digit can be asked for, at a size th
 train in about three minutes. The likelihood is exact: docs/pixelcnn.md has the figures.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -52,5 +52,5 @@ def get_config(arg: str = ''):
     config.sample.options = common.section(temperature=1.0)
 
     if arg == 'smoke':
-        common.shrink_pixelcnn(config)
+        models.shrink_pixelcnn(config)
     return common.finish(config, arg)

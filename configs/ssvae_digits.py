@@ -15,7 +15,7 @@ what y should. The bound that evaluation gives is therefore one on a density, an
 well the levels are modeled.
 """
 
-from configs import common
+from configs import common, models
 
 NUM_STEPS = 1500
 
@@ -28,9 +28,9 @@ def get_config(arg: str = ''):
     config.data.labels_per_class = 10
     config.data.batch_size = 250
 
-    config.networks.autoencoder = common.mlp_autoencoder(widths=(128, 128))
-    config.networks.classifier = common.dense_classifier(widths=(256, 256), dropout=0.0)
-    config.method = common.semi_supervised_vae(
+    config.networks.autoencoder = models.mlp_autoencoder(widths=(128, 128))
+    config.networks.classifier = models.dense_classifier(widths=(256, 256), dropout=0.0)
+    config.method = models.semi_supervised_vae(
         'observation.gaussian', latent_channels=8, classification_weight=15.0, max_shift=1
     )
     config.method.observation.sigma = 0.7
@@ -47,7 +47,7 @@ def get_config(arg: str = ''):
     config.sample.options = common.section(output='mean')
 
     if arg == 'smoke':
-        common.shrink_mlp_autoencoder(config)
+        models.shrink_mlp_autoencoder(config)
         config.networks.classifier.widths = (16,)
         config.evaluate.options = common.section(num_samples=2)
     return common.finish(config, arg)

@@ -6,7 +6,7 @@
 Pixels are drawn once, black or white, in proportion to their gray ('static', see data/binary.py).
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -16,8 +16,8 @@ def get_config(arg: str = ''):
     common.use_images(config, 'tfds', 'mnist')
     config.data.binarize = 'static'
 
-    config.networks.autoencoder = common.mlp_autoencoder(widths=(400, 400))
-    config.method = common.vae('observation.bernoulli', latent_channels=40)
+    config.networks.autoencoder = models.mlp_autoencoder(widths=(400, 400))
+    config.method = models.vae('observation.bernoulli', latent_channels=40)
     config.optim.autoencoder = common.adamw(1e-3, num_steps=40_000)
     config.ema.decay = 0.999
 
@@ -31,5 +31,5 @@ def get_config(arg: str = ''):
     config.sample.options = common.section(output='mean')
 
     if arg == 'smoke':
-        common.shrink_mlp_autoencoder(config)
+        models.shrink_mlp_autoencoder(config)
     return common.finish(config, arg)

@@ -7,7 +7,7 @@ Kingma & Welling 2014 with convolutions, each pixel one of 17 levels. The networ
 makes of an image, 16 numbers, is also what `configs/latent_flow_digits.py` models.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -17,10 +17,10 @@ def get_config(arg: str = ''):
     common.use_images(config, 'embedded', 'digits')
     config.data.batch_size = 64
 
-    config.networks.autoencoder = common.conv_autoencoder(
+    config.networks.autoencoder = models.conv_autoencoder(
         channels=32, channel_multipliers=(1, 2), num_blocks=1, num_groups=8, vector=True
     )
-    config.method = common.vae('observation.logistic', latent_channels=16)
+    config.method = models.vae('observation.logistic', latent_channels=16)
     config.optim.autoencoder = common.adamw(2e-3, num_steps=1500)
     config.ema.decay = 0.995
 
@@ -38,5 +38,5 @@ def get_config(arg: str = ''):
     config.sample.options = common.section(output='mean')
 
     if arg == 'smoke':
-        common.shrink_conv_autoencoder(config)
+        models.shrink_conv_autoencoder(config)
     return common.finish(config, arg)

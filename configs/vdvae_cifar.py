@@ -12,7 +12,7 @@ the way up is seen before it is pooled, not after; GELU in its form with tanh; k
 those of Ho et al. 2020; no gain and bias in front of the last convolution, which has them.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -22,8 +22,8 @@ def get_config(arg: str = ''):
     common.use_images(config, 'tfds', 'cifar10')
     config.data.batch_size = 32
 
-    config.networks.autoencoder = common.vdvae()
-    config.method = common.hierarchical_vae(
+    config.networks.autoencoder = models.vdvae()
+    config.method = models.hierarchical_vae(
         common.section(name='observation.logistic_mixture', num_mixtures=10)
     )
     config.optim.autoencoder = common.section(
@@ -49,6 +49,6 @@ def get_config(arg: str = ''):
     config.sample.options = common.section(temperature=1.0, output='sample')
 
     if arg == 'smoke':
-        common.shrink_vdvae(config, size=32)
+        models.shrink_vdvae(config, size=32)
         config.method.observation.num_mixtures = 2
     return common.finish(config, arg)

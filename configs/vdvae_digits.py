@@ -8,7 +8,7 @@ few minutes. 1,500 images are soon known by heart: hence dropout, and more weigh
 paper's. docs/hierarchical_vae.md has the figures.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -18,10 +18,10 @@ def get_config(arg: str = ''):
     common.use_images(config, 'embedded', 'digits')
     config.data.batch_size = 32
 
-    config.networks.autoencoder = common.vdvae(
+    config.networks.autoencoder = models.vdvae(
         channels=64, bottleneck=2, levels=((8, 2, 4), (4, 2, 3), (1, 1, 1)), dropout=0.2
     )
-    config.method = common.hierarchical_vae(
+    config.method = models.hierarchical_vae(
         common.section(name='observation.categorical'),
         latent_channels=8,
         class_conditional=True,
@@ -55,5 +55,5 @@ def get_config(arg: str = ''):
     config.sample.options = common.section(temperature=1.0, output='sample')
 
     if arg == 'smoke':
-        common.shrink_vdvae(config, size=8)
+        models.shrink_vdvae(config, size=8)
     return common.finish(config, arg)

@@ -10,7 +10,7 @@ Another first stage is `--config.restore.autoencoder=WORKDIR`. The network is ou
 CPU cores.
 """
 
-from configs import common, fsq_digits
+from configs import common, fsq_digits, models
 
 
 def get_config(arg: str = ''):
@@ -21,11 +21,11 @@ def get_config(arg: str = ''):
     common.use_images(config, 'embedded', 'digits')
     config.data.batch_size = 64
 
-    config.networks.model = common.modern_transformer(
+    config.networks.model = models.modern_transformer(
         width=128, num_layers=4, num_heads=4, dropout=0.3
     )
-    common.use_autoencoder(config, first, workdir='runs/fsq_digits')
-    config.method.inner = common.autoregressive(class_conditional=True)
+    models.use_autoencoder(config, first, workdir='runs/fsq_digits')
+    config.method.inner = models.autoregressive(class_conditional=True)
     config.optim.model = common.muon(num_steps=600)
     config.ema.decay = 0.99
 
@@ -43,5 +43,5 @@ def get_config(arg: str = ''):
     config.sample.options = common.decoding()
 
     if arg == 'smoke':
-        common.shrink_transformer(config)
+        models.shrink_transformer(config)
     return common.finish(config, arg)

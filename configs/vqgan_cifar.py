@@ -10,7 +10,7 @@ lets it wait until it has a say; and the networks are ours. 8x8 codes of 1,024, 
 `configs/latent_flow_cifar.py` models what they are made of. It is sized for one GPU.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -20,14 +20,14 @@ def get_config(arg: str = ''):
     common.use_images(config, 'tfds', 'cifar10')
     config.data.flip = True
 
-    config.networks.autoencoder = common.conv_autoencoder(
+    config.networks.autoencoder = models.conv_autoencoder(
         channels=64, channel_multipliers=(1, 2, 4), num_blocks=2, num_groups=8, vector=False
     )
-    config.method = common.vqvae(
-        quantizer=common.vq(1024, 8),
+    config.method = models.vqvae(
+        quantizer=models.vq(1024, 8),
         observation=common.section(name='observation.gaussian', sigma=0.35),
     )
-    common.use_discriminator(config, start=10_000, channels=64, num_levels=2, num_groups=8)
+    models.use_discriminator(config, start=10_000, channels=64, num_levels=2, num_groups=8)
     config.optim.autoencoder = common.adamw(5e-4, num_steps=50_000)
     config.optim.discriminator = common.section(
         name='adam', learning_rate=2e-4, b1=0.5, b2=0.9, warmup_steps=100, clip_norm=1.0
@@ -40,7 +40,7 @@ def get_config(arg: str = ''):
     config.train.checkpoint_every = 5000
 
     if arg == 'smoke':
-        common.shrink_vqvae(config)
+        models.shrink_vqvae(config)
         config.method.adversarial_start = 0
         config.networks.discriminator.channels = 8
         config.networks.discriminator.num_levels = 1

@@ -10,7 +10,7 @@ the network is ours. It is sized for minutes on one GPU; `--config.train.num_ste
 a CPU. It reconstructs, and draws nothing: that takes a second stage, such as `vq_gpt_digits.py`.
 """
 
-from configs import common
+from configs import common, models
 
 
 def get_config(arg: str = ''):
@@ -20,11 +20,11 @@ def get_config(arg: str = ''):
     common.use_images(config, 'tfds', 'cifar10')
     config.data.flip = True
 
-    config.networks.autoencoder = common.conv_autoencoder(
+    config.networks.autoencoder = models.conv_autoencoder(
         channels=32, channel_multipliers=(1, 2, 4), num_blocks=1, num_groups=8, vector=False
     )
-    config.method = common.vqvae(
-        quantizer=common.vq(512, 64),
+    config.method = models.vqvae(
+        quantizer=models.vq(512, 64),
         observation=common.section(name='observation.gaussian', sigma=0.35),
     )
     config.optim.autoencoder = common.adamw(1e-3, num_steps=20_000)
@@ -36,5 +36,5 @@ def get_config(arg: str = ''):
     config.train.checkpoint_every = 2000
 
     if arg == 'smoke':
-        common.shrink_vqvae(config)
+        models.shrink_vqvae(config)
     return common.finish(config, arg)

@@ -14,7 +14,11 @@ from gen_jax.train import train
 from gen_jax.writers import read_rows
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('[!_]*.py') if path.stem != 'common')
+CONFIGS = sorted(
+    path.stem
+    for path in (ROOT / 'configs').glob('[!_]*.py')
+    if path.stem not in ('common', 'models')
+)
 
 # Rooms by floor, from the ground up. A room imports from the floors below it.
 FLOORS = (

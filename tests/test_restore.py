@@ -205,3 +205,54 @@ def test_a_codebook_comes_with_its_autoencoder_and_the_discriminator_stays_behin
     assert equal(given.params, state.ema_params['autoencoder'])
     assert equal(given.model_state, state.model_state['autoencoder'])
     assert np.abs(given.model_state['sum']).max() > 0
+
+
+# Two stages
+
+
+@pytest.fixture(scope='module')
+def second_config(vae_config, vae_run):
+    """Makes the config of a second stage on the latents of a VAE that was trained."""
+    from configs import latent_flow_digits
+    from configs import models as sections
+
+    def make(folder=vae_run[0], first=None):
+        config = latent_flow_digits.get_config('smoke').copy_and_resolve_references().unlock()
+        sections.use_autoencoder(config, first or vae_config(), workdir=str(folder))
+        config.method.inner = sections.flow_matching(class_conditional=True)
+        config.data.source = 'embedded'
+        config.evaluate.scores.num = config.train.score_every = None
+        return config.lock()
+
+    return make
+
+
+def test_a_frozen_player_is_the_averaged_one_of_its_run_and_stays_it(
+    second_config, vae_run, tmp_path, capsys
+):
+    state = train(second_config(), tmp_path)
+    assert f'autoencoder begins with the weights in {vae_run[0]}' in capsys.readouterr().err
+    average = vae_run[1].ema_params['autoencoder']
+    assert not equal(average, vae_run[1].params['autoencoder'])
+    assert equal(state.params['autoencoder'], average)
+    assert set(state.opt_state) == set(state.ema_params) == {'model'}
+
+
+def test_an_autoencoder_that_means_something_else_is_refused(second_config, vae_config, tmp_path):
+    first = vae_config().copy_and_resolve_references().unlock()
+    first.method.observation.name = 'observation.gaussian_of_each'
+    config = second_config(first=first)
+    with pytest.raises(InputError, match=r'^restore\.autoencoder: .*observation\.name'):
+        restore.weights(assemble(config), config, tmp_path)
+    config = second_config().copy_and_resolve_references().unlock()
+    config.data.binarize = 'threshold'
+    with pytest.raises(InputError, match=r'whose levels is 17, and here it is 2'):
+        restore.weights(assemble(config), config, tmp_path)
+
+
+def test_a_frozen_player_without_weights_is_warned_of(second_config, tmp_path, capsys):
+    config = second_config().copy_and_resolve_references().unlock()
+    with config.ignore_type():
+        config.restore.autoencoder = None
+    assert restore.weights(assemble(config), config, tmp_path) == {}
+    assert 'restore.autoencoder: None, and nothing trains this player' in capsys.readouterr().err

@@ -3,13 +3,13 @@
 python launch.py --config=experiments/quantizers_cifar/config.py:fsq --workdir=runs/quantizers/fsq
 """
 
-from configs import common, vqvae_cifar
+from configs import common, models, vqvae_cifar
 
 # 512 combinations at each of the 64 places: 9 bits each, 576 for an image.
 QUANTIZERS = {
-    'vq': common.vq(512, 64),
+    'vq': models.vq(512, 64),
     'fsq': common.section(name='scalar.fsq', levels=(8, 8, 8)),
-    'residual': common.vq(8, 64, depth=3),
+    'residual': models.vq(8, 64, depth=3),
 }
 
 
