@@ -56,7 +56,7 @@ PROMPT_FILE = flags.DEFINE_string(
 )
 MAX_TOKENS = flags.DEFINE_integer('max_tokens', None, 'sample: tokens to draw after a prompt.')
 GIVEN = flags.DEFINE_string(
-    'given', None, "sample: a file to complete, or 'held_out' for examples of the evaluation split."
+    'given', None, "sample, encode: a file, or 'held_out' for examples of the evaluation split."
 )
 EDIT = flags.DEFINE_string(
     'edit', None, "sample: 'reconstruct', 'interpolate' or 'traverse', of the latents of --given."
@@ -64,10 +64,12 @@ EDIT = flags.DEFINE_string(
 KEEP = flags.DEFINE_string('keep', None, "sample: what is kept of --given, for example 'top'.")
 KILLS = flags.DEFINE_integer('kills', 20, 'certify: how often to kill the run.')
 CHECKPOINT = flags.DEFINE_string(
-    'checkpoint', 'latest', "sample, evaluate, export: 'latest', 'best' or a step."
+    'checkpoint', 'latest', "sample, encode, evaluate, export: 'latest', 'best' or a step."
 )
 EMA_LENGTH = flags.DEFINE_float(
-    'ema_length', None, 'sample, evaluate, export: length of the average, a share of the training.'
+    'ema_length',
+    None,
+    'sample, encode, evaluate, export: length of the average, of all training.',
 )
 COORDINATOR = flags.DEFINE_string(
     'coordinator', None, 'Several processes: host:port of the first one.'

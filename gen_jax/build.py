@@ -48,28 +48,42 @@ def method(config, spec: DataSpec) -> Method:
         player: network_factory(section.to_dict(), f'networks.{player}', config.precision)
         for player, section in config.networks.items()
     }
-    return _method_of(config.method.to_dict(), 'method', factories, spec)
+    return _method_of(config.method.to_dict(), 'method', config.precision, factories, spec)
 
 
 def _method_of(
-    section: Mapping, field: str, networks: Mapping[str, Callable], spec: DataSpec
+    section: Mapping,
+    field: str,
+    precision: str,
+    networks: Mapping[str, Callable],
+    spec: DataSpec,
 ) -> Method:
     """The method that a section names, its parts made of the sections inside it."""
     make, options = named('methods', section, field)
     for part in METHODS:
         if part in options:
-            options[part] = functools.partial(_method_of, options[part], f'{field}.{part}')
+            options[part] = functools.partial(
+                _method_of, options[part], f'{field}.{part}', precision
+            )
     for part, room in PARTS.items():
         if options.get(part) is not None:
             inside = f'{field}.{part}'
             function, its_options = named(room, options[part], inside)
             takes = inspect.signature(function).parameters
-            told = {'spec': spec, 'shape': spec.shape}
+            told = {'spec': spec, 'shape': spec.shape, 'dtype': precision}
             told = {name: value for name, value in told.items() if name in takes}
             check_keywords(function, its_options, inside, hidden=told)
             with in_section(inside):
                 options[part] = function(**its_options, **told)
-    return call(make, options, field, networks=networks, spec=spec)
+    check_keywords(make, options, field, hidden=('networks', 'spec'))
+    try:
+        return make(networks=networks, spec=spec, **options)
+    except InputError as error:
+        # A method calls its own section 'method', wherever that stands.
+        words = str(error)
+        if words.startswith('method.') and not words.startswith(f'{field}.'):
+            words = words.replace('method', field, 1)
+        raise InputError(words) from None
 
 
 def network_factory(section: Mapping, field: str, precision: str = 'float32') -> Callable:

@@ -2,7 +2,8 @@
 
 reconstruct   rows of examples, and below each row what the decoder makes of their latents
 interpolate   each row goes from one example to another, evenly along the line between their
-              latents; its ends are their reconstructions
+              latents; its ends are their reconstructions. A decoder that is told classes
+              gets two examples of one class
 traverse      each row changes one latent number of the first example, from three deviations
               below its mean over examples to three above, the numbers that vary most first
 """
@@ -48,19 +49,41 @@ def make_editor(run: Run, kind: str, num: int, batch_size: int) -> Callable[...,
             rows = [images.reshape(-1, side, *x.shape[1:]) for images in (x, back)]
             return np.stack(rows, 1).reshape(-1, *x.shape[1:])
         if kind == 'interpolate':
-            x, label = _rows(x, label, 2 * side)
+            _check_several(x, kind)
+            these = _pairs(label if codec.num_classes is not None else None, len(x), side)
+            x, label = x[these], None if label is None else label[these]
             z = encode(state, x, label)
             share = np.linspace(0, 1, side, dtype=np.float32).reshape(-1, *(1,) * (z.ndim - 1))
             path = z[0::2, None] * (1 - share) + z[1::2, None] * share
             told = None if label is None else np.repeat(label[0::2], side)
         else:
-            x, label = _rows(x, label, max(len(x), 2))
+            _check_several(x, kind)
             z = encode(state, x, label)
             path = _traversal(z.reshape(len(z), -1), side).reshape(-1, *z.shape[1:])
             told = None if label is None else np.repeat(label[:1], len(path))
         return decode(state, path.reshape(-1, *z.shape[1:]), told)
 
     return edit
+
+
+def _check_several(x: np.ndarray, kind: str) -> None:
+    """Raises InputError for one example alone, between which and itself there is nothing."""
+    if len(x) < 2:
+        raise InputError(f'--given: {kind!r} needs several examples, and this is one')
+
+
+def _pairs(label: np.ndarray | None, num: int, num_pairs: int) -> np.ndarray:
+    """The numbers of so many pairs of `num` examples, one after the other, of one class each."""
+    if label is None:
+        return np.arange(2 * num_pairs) % num
+    waiting, found = {}, []
+    for number in range(num):
+        kind = int(label[number])
+        if kind in waiting:
+            found += [waiting.pop(kind), number]
+        else:
+            waiting[kind] = number
+    return np.resize(found or [0, 0], 2 * num_pairs)  # there may be no two of one class
 
 
 def _traversal(z: np.ndarray, side: int) -> np.ndarray:

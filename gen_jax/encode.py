@@ -8,6 +8,7 @@ import numpy as np
 from gen_jax import hosts
 from gen_jax import workdir as workdirs
 from gen_jax.coding import encoder
+from gen_jax.errors import InputError
 from gen_jax.files import replacing
 from gen_jax.given import HELD_OUT, examples_of
 from gen_jax.run import assemble
@@ -46,6 +47,8 @@ def encode(
     Raises:
       InputError: bad config or flags, a method without an encoder, or no readable checkpoint.
     """
+    if num is not None and num < 1:
+        raise InputError(f'--num: {num} must be at least 1')
     workdirs.check(workdir, config)
     path = None if out is None else workdirs.check_out(out, ('.npz',))
     run = assemble(config, spec=workdirs.saved_spec(workdir))
@@ -58,8 +61,12 @@ def encode(
     z = encode_all(state, examples.x, examples.label)
     if not hosts.is_first():
         return None
-    name = source if not Path(source).suffix else Path(source).stem
-    path = path or workdir / 'samples' / f'latents_{name}{"" if num is None else f"_num{num}"}.npz'
+    path = (
+        path
+        or workdir
+        / 'samples'
+        / f'latents_{Path(source).stem}{"" if num is None else f"_num{num}"}.npz'
+    )
     path.parent.mkdir(exist_ok=True)
     arrays = {'z': z} if examples.label is None else {'z': z, 'label': examples.label}
     with replacing(path) as file:

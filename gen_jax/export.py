@@ -88,7 +88,9 @@ def export(
     if is_folder:
         _write_folder(path, run.method.networks[player], params[player], run.spec, facts)
     else:
-        flat, _ = jax.tree_util.tree_flatten_with_path(params)
+        # What a method carries besides parameters, such as a codebook, is needed to use them.
+        rest = {'model_state': jax.device_get(state.model_state)} if state.model_state else {}
+        flat, _ = jax.tree_util.tree_flatten_with_path({**params, **rest})
         arrays = {
             jax.tree_util.keystr(name, simple=True, separator='/'): np.ascontiguousarray(leaf)
             for name, leaf in flat

@@ -93,15 +93,21 @@ def examples_of(
     if source in (HELD_OUT, TRAIN):
         dataset = load_data(config, run.spec)
         split = dataset.evaluation if source == HELD_OUT else dataset.train
-        batch = _first(split, split.num_examples if num is None else num)
+        num = split.num_examples if num is None else min(num, split.num_examples)
+        batch = _first(split, num) if source == HELD_OUT else _as_they_are(split, num)
     else:
         batch = _of_file(config, run, source)
     x = batch['x'][:num]
     if label is not None:
         return Examples(x, labels_for(run, len(x), label))
-    if 'label' not in batch and run.method.num_classes is not None:
+    codec = run.method.codec
+    is_told = codec is not None and codec.num_classes is not None
+    if 'label' not in batch and is_told:
         raise InputError('--label: say of which class the file is')
-    return Examples(x, batch['label'][:num] if 'label' in batch else None)
+    labels = batch['label'][:num] if 'label' in batch else None
+    if is_told and np.any(labels < 0):
+        raise InputError(f'--given: {source!r} has examples without a label; say one by --label')
+    return Examples(x, labels)
 
 
 def _of_file(config, run: Run, source: str) -> Arrays:
@@ -120,6 +126,12 @@ def _first(split: Split, num: int) -> Arrays:
     batch = next(batches)
     batches.close()
     return batch
+
+
+def _as_they_are(split: Split, num: int) -> Arrays:
+    """The first `num` training examples, with noise where the data has some, and not mirrored."""
+    bits = np.random.SeedSequence(0).generate_state(num, np.uint64) & ~np.uint64(1)
+    return split.transform(split.fetch(np.arange(num)), bits)
 
 
 def _documents(split: Split, spec: DataSpec) -> Arrays:

@@ -103,9 +103,10 @@ def _of_workdir(run: Run, config, player: str, folder: Path) -> Weights:
         as_there = config.copy_and_resolve_references()
         with as_there.unlocked():
             as_there.method = as_there.method[player]
-        different += workdirs.config_differences(
+        method = workdirs.config_differences(
             folder, as_there, lambda field, *_: not field.startswith('method.')
         )
+        different += [line.replace('method.', f'method.{player}.', 1) for line in method]
         _check_spec(run, folder)
     if different:
         raise InputError(f'it has another network: {"; ".join(different)}; set here what is there')

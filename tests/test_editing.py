@@ -6,7 +6,7 @@ import pytest
 
 from gen_jax.editing import make_editor
 from gen_jax.errors import InputError
-from gen_jax.given import HELD_OUT, examples_of
+from gen_jax.given import HELD_OUT, Examples, examples_of
 from gen_jax.run import assemble
 from gen_jax.sample import sample
 from gen_jax.state import sampling_params
@@ -47,10 +47,17 @@ def test_reconstructions_stand_below_what_they_are_of(case):
 def test_each_row_goes_from_one_example_to_another(case):
     _, (x, label), encode, decode, edit = case
     grid = edit('interpolate', 16).reshape(4, 4, 8, 8, 1)
-    z = encode(x[:8], label[:8])
-    for row in range(4):
-        first, last = z[2 * row], z[2 * row + 1]
-        told = np.repeat(label[2 * row], 4)
+    # This model is told classes: each row stays in one.
+    rows, waiting = [], {}
+    for number, kind in enumerate(label):
+        if kind in waiting:
+            rows.append((waiting.pop(kind), number))
+        else:
+            waiting[kind] = number
+    z = encode(x, label)
+    for row, (i, j) in enumerate(rows[:4]):
+        first, last = z[i], z[j]
+        told = np.repeat(label[i], 4)
         path = np.stack([first + share * (last - first) for share in (0, 1 / 3, 2 / 3, 1)])
         np.testing.assert_allclose(grid[row], decode(path, told), atol=1e-4)
 
@@ -63,6 +70,14 @@ def test_each_row_changes_one_number_of_the_first_example(case):
         path = np.repeat(z[:1], 3, 0)
         path[:, number] = z[:, number].mean() + np.array([-3, 0, 3]) * z[:, number].std()
         np.testing.assert_allclose(grid[row], decode(path, np.repeat(label[0], 3)), atol=1e-3)
+
+
+@pytest.mark.parametrize('kind', ['interpolate', 'traverse'])
+def test_one_example_has_nothing_beside_it(kind, case):
+    run, (x, label), *_ = case
+    editor = make_editor(run, kind, 9, batch_size=8)
+    with pytest.raises(InputError, match=r'^--given: .* needs several examples'):
+        editor(None, Examples(x[:1], label[:1]))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from gen_jax.encode import encode
 from gen_jax.errors import InputError
+from gen_jax.given import examples_of
 from gen_jax.run import assemble, load_data
 from gen_jax.state import sampling_params
 from gen_jax.trained import trained
@@ -53,6 +54,26 @@ def test_a_file_needs_its_class_where_the_model_is_told_classes(vae_config, vae_
     path = encode(vae_config(), vae_run[0], given=str(picture), label=3)
     assert np.load(path)['z'].shape == (1, 16)
     assert path.name == 'latents_digit.npz'
+
+
+@pytest.mark.parametrize('num', [0, -1])
+def test_none_is_no_number_of_examples(num, vae_config, vae_run):
+    with pytest.raises(InputError, match=rf'^--num: {num} must be at least 1'):
+        encode(vae_config(), vae_run[0], num=num)
+
+
+def test_training_examples_are_encoded_as_they_are_and_need_their_labels(vae_config):
+    config = vae_config().copy_and_resolve_references().unlock()
+    config.data.flip = True
+    run = assemble(config)
+    image = load_data(config).train.fetch(np.arange(40))['image']
+    found = examples_of(config, run, 'train', 40)
+    np.testing.assert_allclose((found.x + 1) * 8, image, atol=1e-5)
+    config.data.labels_per_class = 2
+    run = run._replace(method=run.method._replace(learns_unlabeled=True))
+    with pytest.raises(InputError, match=r"^--given: 'train' has examples without a label"):
+        examples_of(config, run, 'train', 40)
+    assert (examples_of(config, run, 'train', 40, label=3).label == 3).all()
 
 
 def test_methods_without_an_encoder_are_refused(tokens_config, tokens_run):

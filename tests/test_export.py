@@ -16,6 +16,7 @@ from gen_jax.errors import InputError
 from gen_jax.export import export
 from gen_jax.huggingface.weights import fitted, from_huggingface
 from gen_jax.run import assemble
+from gen_jax.train import train
 
 TEXT = 'The quick brown fox jumps over the lazy dog.\n\n  Größe, naïve: 漢字?\n' * 3
 END = '<|endoftext|>'
@@ -179,3 +180,17 @@ def test_what_is_no_transformer_is_refused(tokens_config, tmp_path):
         export(config, tmp_path, format='huggingface')
     with pytest.raises(InputError, match=r"networks.model.positions: 'alibi' .* 'rotary'"):
         export(tokens_config(positions='alibi'), tmp_path, format='huggingface')
+
+
+def test_a_codebook_is_exported_with_the_weights(tmp_path):
+    from safetensors.numpy import load_file
+
+    config = importlib.import_module('configs.vqgan_cifar').get_config('smoke')
+    config.networks.autoencoder.channel_multipliers = (1,)
+    config.train.update(num_steps=1, evaluate_every=None)
+    state = train(config, tmp_path / 'run')
+    path = export(config, tmp_path / 'run', out=str(tmp_path / 'weights.safetensors'))
+    found = load_file(path)
+    codebook = state.model_state['autoencoder']
+    for name, leaf in codebook.items():
+        np.testing.assert_array_equal(found[f'model_state/autoencoder/{name}'], leaf)

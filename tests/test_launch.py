@@ -16,11 +16,11 @@ BAD = {
     'wrong type': ((SMOKE, '--config.data.batch_size=many'), '--config.data.batch_size=many'),
     'unknown flag': ((SMOKE, '--nun=3'), 'nun'),
     'no flag': ((SMOKE, 'train'), "'train' is no flag"),
-    'unknown mode': ((SMOKE, '--mode=trian'), 'train|sample|evaluate|compare|export|plan'),
-    'flag of another mode': ((SMOKE, '--num=3'), '--num: only --mode=sample takes it'),
+    'unknown mode': ((SMOKE, '--mode=trian'), 'train|sample|evaluate|encode|compare|export|plan'),
+    'flag of another mode': ((SMOKE, '--num=3'), '--num: only --mode=sample, encode takes it'),
     'checkpoint of a mode that has none': (
         (SMOKE, '--checkpoint=best'),
-        '--checkpoint: only --mode=sample, evaluate, export takes it, not --mode=train',
+        '--checkpoint: only --mode=sample, encode, evaluate, export takes it, not --mode=train',
     ),
     'format of a mode that has none': (
         (SMOKE, '--format=huggingface'),

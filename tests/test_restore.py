@@ -240,9 +240,9 @@ def test_a_frozen_player_is_the_averaged_one_of_its_run_and_stays_it(
 
 def test_an_autoencoder_that_means_something_else_is_refused(second_config, vae_config, tmp_path):
     first = vae_config().copy_and_resolve_references().unlock()
-    first.method.observation.name = 'observation.gaussian_of_each'
+    first.method.observation.name = 'observation.categorical'
     config = second_config(first=first)
-    with pytest.raises(InputError, match=r'^restore\.autoencoder: .*observation\.name'):
+    with pytest.raises(InputError, match=r'^restore\.autoencoder: .*method\.autoencoder\.obs'):
         restore.weights(assemble(config), config, tmp_path)
     config = second_config().copy_and_resolve_references().unlock()
     config.data.binarize = 'threshold'

@@ -89,8 +89,10 @@ def gaussian(spec: DataSpec, sigma: float | None = None) -> Observation:
     """Equation (2); `sigma` None learns one deviation for all.
 
     Raises:
-      InputError: `sigma` is not above 0.
+      InputError: `sigma` is not above 0, or is to be learned of data on levels.
     """
+    if sigma is None:
+        _check_density(spec, 'gaussian without a sigma')
     if sigma is not None and not sigma > 0:
         raise InputError(f'sigma: {sigma} must be above 0, or None')
     channels = spec.shape[-1]
@@ -105,7 +107,12 @@ def gaussian(spec: DataSpec, sigma: float | None = None) -> Observation:
 
 
 def gaussian_of_each(spec: DataSpec) -> Observation:
-    """Equation (3)."""
+    """Equation (3).
+
+    Raises:
+      InputError: data on levels.
+    """
+    _check_density(spec, 'gaussian_of_each')
     channels = spec.shape[-1]
 
     def split(parameters: Array) -> tuple[Array, Array]:
@@ -223,3 +230,13 @@ def _levels(spec: DataSpec, name: str) -> int:
             "'observation.gaussian'" + ', or set data.dequantize to False' * spec.dequantized
         )
     return spec.levels
+
+
+def _check_density(spec: DataSpec, name: str) -> None:
+    """Raises InputError for data on levels: a density that learns its width grows without end
+    there."""
+    if spec.levels is not None and not spec.dequantized:
+        raise InputError(
+            f'name: {name} learns a width, and this data lies on {spec.levels} levels, where a '
+            "density has no bound; use 'observation.logistic', or set data.dequantize to True"
+        )

@@ -24,7 +24,7 @@ import numpy as np
 from gen_jax.errors import InputError
 from gen_jax.losses import likelihood
 from gen_jax.losses.variational_bound import variational_bound
-from gen_jax.methods.method import Method, Phase, check_label, check_players
+from gen_jax.methods.method import Method, Phase, check_label, check_numbers, check_players
 from gen_jax.processes import gaussian
 from gen_jax.processes.gaussian import GaussianProcess
 from gen_jax.samplers import diffusion as samplers
@@ -54,6 +54,7 @@ def diffusion(
     Raises:
       InputError: unknown prediction; labels asked of data that has none; other players.
     """
+    check_numbers(spec)
     if prediction not in gaussian.PREDICTIONS:
         raise gaussian.unknown_prediction(prediction)
     if prediction in ('epsilon', 'score') and process.alpha(1.0) == 0:

@@ -33,7 +33,7 @@ from gen_jax.methods.bounds import (
     rise,
     shown,
 )
-from gen_jax.methods.method import Codec, Method, Phase, check_label, check_players
+from gen_jax.methods.method import Codec, Method, Phase, check_label, check_numbers, check_players
 from gen_jax.types import Array, Batch, DataSpec, Key
 
 # A channel of latents that says more than so many nats of an example is active.
@@ -62,6 +62,7 @@ def hierarchical_vae(
     Raises:
       InputError: options that do not go together, or a network of another kind.
     """
+    check_numbers(spec)
     if class_conditional and spec.num_classes is None:
         raise InputError('method.class_conditional: this data has no labels; set it to False')
     if latent_channels < 1:

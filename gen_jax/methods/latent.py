@@ -1,4 +1,4 @@
-"""A generative model of latents: `inner`, of any kind, on what a frozen `autoencoder` makes of x.
+"""A model of latents: `inner`, another method, on what a frozen `autoencoder` makes of x.
 
     (1) z ~ q(z | x), the encoder's; x ~ p(x | z), the decoder's        (Rombach et al. 2022)
     (2) u = (z - m) / s   what `inner` models, if z is continuous: each channel has mean 0 and

@@ -73,7 +73,7 @@ class Codec(NamedTuple):
 
     spec: of one example's latents: float32 of some shape, or tokens.
     encode: `(params, model_state, x, *, cond=None) -> z`, `[B, *spec.shape]`: the mean of q(z | x),
-      or the only z that there is.
+      or what a flow makes of the mean before it, or the only z that there is.
     draw: `(params, model_state, x, key, *, cond=None) -> (z, log q(z | x) [B])`, the latter 0 where
       z is tokens, and None where z is continuous and the only one that there is, so that it has no
       density and no bound follows from it.
@@ -143,6 +143,15 @@ def check_players(networks: Mapping[str, Any], players: tuple[str, ...]) -> None
         raise InputError(
             f'networks: has sections for {sorted(networks)}, and this method plays with '
             f'{sorted(players)}'
+        )
+
+
+def check_numbers(spec: DataSpec) -> None:
+    """Raises InputError for data of tokens, to a method that is for numbers."""
+    if spec.vocab_size is not None:
+        raise InputError(
+            'method.name: this method is for numbers, such as those of images, and examples are '
+            "tokens; use 'autoregressive.autoregressive'"
         )
 
 

@@ -1,9 +1,10 @@
 """What the training of a VAE makes small, of the rate and the distortion of an example.
 
 (1) loss = distortion + beta rate                                (Higgins et al. 2017)
-(2) loss = distortion + sum_d max(free_bits, rate_d)             (Kingma et al. 2016)
+(2) loss = distortion + beta sum_d max(free_bits, rate_d)        (Kingma et al. 2016)
 (3) loss = distortion + beta |rate - C|                          (Burgess et al. 2018)
-    where beta, or the capacity C, rises evenly from 0 over `warmup_steps`
+    where beta, or the capacity C, rises evenly from 0 over `warmup_steps`, and the rates in (2)
+    and (3) are means over a batch, or the part of it that a device or an accumulation takes
 (4) the importance-weighted bound of `bounds.py`, with its plain gradient or that of
     `losses/doubly_reparametrized.py`
 """

@@ -251,6 +251,9 @@ def _estimators(model: vae.Model) -> dict[str, str]:
         'classification_nats': 'exact (cross entropy of the held-out labels, nats)',
         'nats': f'upper bound on -log p(x) {p_of_x}; nats per example), {what}',
         'nats_with_label': f'upper bound on -log p(x, label) ({draws}; nats per example), {what}',
-        'bits_per_dim': f'upper bound on -log2 p(x) {p_of_x}), {what}',
-        'nats_per_dim': f'upper bound on -log p(x) {p_of_x}), {what}',
+        **(
+            {'bits_per_dim': f'upper bound on -log2 p(x) {p_of_x}), {what}'}
+            if model.observation.is_mass or model.spec.dequantized
+            else {'nats_per_dim': f'upper bound on -log p(x) {p_of_x}), {what}'}
+        ),
     }

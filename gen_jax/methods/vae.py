@@ -27,7 +27,15 @@ from gen_jax.losses.doubly_reparametrized import twice_weighted
 from gen_jax.losses.observation import Observation, with_extra
 from gen_jax.methods import bounds
 from gen_jax.methods.bounds import log_mean_exp
-from gen_jax.methods.method import ActiveUnits, Codec, Method, Phase, check_label, check_players
+from gen_jax.methods.method import (
+    ActiveUnits,
+    Codec,
+    Method,
+    Phase,
+    check_label,
+    check_numbers,
+    check_players,
+)
 from gen_jax.methods.objective import Objective
 from gen_jax.networks.priors import Normal, Vamp
 from gen_jax.types import Array, Batch, DataSpec, Key
@@ -72,6 +80,7 @@ def vae(
     Raises:
       InputError: options that do not go together, or a network of another kind.
     """
+    check_numbers(spec)
     if class_conditional and spec.num_classes is None:
         raise InputError('method.class_conditional: this data has no labels; set it to False')
     if latent_channels < 1:
@@ -258,8 +267,9 @@ def _loss(
     x, label = batch['x'], model.label(batch.get('label'))
     q = model.encode(params, x, label, train=True, rngs={'dropout': encoder_key})
     eps = jax.random.normal(noise_key, (target.num_samples, *q.mean.shape))
+    weight = target.beta * target.rise(state.step)
     if target.gradient == 'dreg':
-        z, log_q, zeros = _draw_twice_weighted(q, eps)
+        z, log_q, zeros = _draw_twice_weighted(q, eps, weight)
     else:
         z, log_q = model.draw(params, q, eps)
         zeros = 0.0
@@ -271,7 +281,6 @@ def _loss(
     if target.gradient == 'elbo':
         nats = target.weighted_rate(rate, of_each, state.step) - jnp.mean(log_likelihood)
     else:
-        weight = target.beta * target.rise(state.step)
         log_weights = log_likelihood - weight * log_ratio + zeros
         nats = -jnp.mean(log_mean_exp(log_weights))
     loss = nats / math.prod(model.spec.shape)
@@ -279,10 +288,10 @@ def _loss(
     return loss, (state.model_state, values)
 
 
-def _draw_twice_weighted(q: Posterior, eps: Array) -> tuple[Array, Array, Array]:
+def _draw_twice_weighted(q: Posterior, eps: Array, beta: Array) -> tuple[Array, Array, Array]:
     """z `[K, B, ...]`, log q(z | x) `[K, B]` that has no gradient by way of q, and zeros `[K, B]`
     which, added to the log-weights of (3), make the gradient by way of z the better one."""
-    z, zeros = twice_weighted(q.mean + jnp.exp(0.5 * q.log_variance) * eps)
+    z, zeros = twice_weighted(q.mean + jnp.exp(0.5 * q.log_variance) * eps, beta)
     mean, log_variance = jax.lax.stop_gradient((q.mean, q.log_variance))
     scaled = (z - mean) * jnp.exp(-0.5 * log_variance)
     return z, _sum(-0.5 * (scaled**2 + log_variance + math.log(2 * math.pi))), zeros

@@ -37,6 +37,7 @@ from gen_jax.methods.method import (
     Column,
     Method,
     Phase,
+    check_numbers,
     check_players,
 )
 from gen_jax.methods.vae import latent_shape_of
@@ -78,6 +79,7 @@ def vqvae(
     Raises:
       InputError: options that do not go together, or a network of another kind.
     """
+    check_numbers(spec)
     check_players(networks, (PLAYER, CRITIC) if CRITIC in networks else (PLAYER,))
     network = networks[PLAYER](
         shape=spec.shape,
@@ -162,6 +164,11 @@ class Critic(NamedTuple):
 
     def check(self, model: Model) -> None:
         """Raises InputError for options that do not go together."""
+        if len(model.spec.shape) != 3:
+            raise InputError(
+                f'networks.discriminator: it is for images, and examples are of shape '
+                f'{model.spec.shape}; remove the section'
+            )
         if self.game is None:
             raise InputError(
                 "method.adversarial: None; a discriminator needs one, name='adversarial.hinge'"
@@ -352,8 +359,8 @@ def estimators(model: Model) -> dict[str, str]:
     """What each number of `evaluate` is."""
     what = 'of the reconstruction' + ' of x from 0 to 1' * (model.spec.levels is not None)
     found = {
-        'loss': 'exact (-log p(x | codes) per dimension and the loss of the quantizer; no '
-        'likelihood of x)',
+        'loss': 'estimate (-log p(x | codes) per dimension and the loss of the quantizer, which '
+        'may be one of batches; no likelihood of x)',
         'distortion': 'exact (-log p(x | codes), nats per example; no likelihood of x)',
         'mse': f'exact (mean squared error {what})',
         'code_usage': 'exact (share of the codes that occur in all of these examples)',

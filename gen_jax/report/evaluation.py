@@ -46,6 +46,10 @@ _MEANING = {
     f'{_BOUND} Compares only on the same data.',
     'rate': 'The part of the bound that is spent on the latents: what they say of the example.',
     'distortion': 'The part of the bound that is spent on the example when its latents are known.',
+    'active_channels': 'How many channels of latents, over all blocks, say something of it.',
+    'nats_with_label': 'The bound on the negative log-probability of an unseen example together '
+    'with its label, in nats.',
+    'classification_nats': 'What the labels of unseen examples cost by the classifier, in nats.',
     'active_units': 'How many of the latent numbers say something of the example. Far fewer than '
     'there are, or none: the decoder does without them (posterior collapse).',
     'exact_nats_per_dim': 'What a perfect model would reach on these examples: the law that they '

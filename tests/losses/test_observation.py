@@ -106,6 +106,8 @@ def test_what_is_shown_is_likely(name):
         (lambda: observation.bernoulli(GRAY), r'two levels, and this data has 5'),
         (lambda: observation.gaussian(POINTS, sigma=0.0), r'^sigma: 0.0 must be above 0'),
         (lambda: observation.logistic(POINTS), r'this is continuous'),
+        (lambda: observation.gaussian(GRAY), r'lies on 5 levels, where a density has no bound'),
+        (lambda: observation.gaussian_of_each(GRAY), r'set data.dequantize to True'),
         (lambda: observation.categorical(GRAY._replace(dequantized=True)), r'dequantize to False'),
         (lambda: observation.logistic_mixture(GRAY, 0), r'^num_mixtures: 0'),
     ],

@@ -156,6 +156,26 @@ def test_stages_that_do_not_fit_are_refused(options, reason):
         make(**options)
 
 
+def test_codes_are_not_for_methods_of_numbers():
+    from gen_jax.methods.vqvae import vqvae
+    from gen_jax.networks.autoencoder import ConvAutoencoder
+    from gen_jax.quantizers.scalar import fsq
+
+    spec = DataSpec((4, 4, 1), levels=3)
+    networks = {
+        'autoencoder': functools.partial(ConvAutoencoder, channels=8, vector=False),
+        'model': NETWORKS['model'],
+    }
+
+    def codes(networks, spec):
+        return vqvae(networks, spec, observation.categorical(spec), fsq((3, 3)))
+
+    with pytest.raises(InputError, match=r'^method\.name: this method is for numbers'):
+        make(networks=networks, autoencoder=codes, spec=spec)
+    with pytest.raises(InputError, match='examples are tokens'):
+        first({'autoencoder': Linear}, DataSpec((5,), 'int32', vocab_size=7))
+
+
 def test_options_are_those_of_the_inner_method():
     from gen_jax import build
 
