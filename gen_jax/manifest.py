@@ -40,9 +40,8 @@ def describe(tree: Tree) -> Manifest:
     digests = []
     for leaf in leaves.values():
         digest = _digest_on_host(leaf) if isinstance(leaf, np.ndarray) else _digest(leaf)
-        # Of several processes each waits for the others; many such programs at once can block.
-        digests.append(digest if jax.process_count() == 1 else jax.device_get(digest))
-    digests = jax.device_get(digests)
+        # Devices wait for each other in such a program, and several of them at once can block.
+        digests.append(jax.device_get(digest))
     return {
         path: {**_kind(leaf), 'digest': '{:08x}{:08x}'.format(*digest)}
         for (path, leaf), digest in zip(leaves.items(), digests, strict=True)

@@ -226,12 +226,12 @@ def test_samples_are_of_the_class_that_is_asked_for(case):
 def test_what_makes_no_method_is_refused(spec, options, message):
     networks = {'autoencoder': autoencoder, 'classifier': network}
     with pytest.raises(InputError, match=message):
-        semi_supervised_vae(networks, spec, observation.gaussian(spec), **options)
+        semi_supervised_vae(networks, spec, observation.gaussian(spec, sigma=1.0), **options)
 
 
 def test_other_players_are_refused():
     with pytest.raises(InputError, match=r"plays with \['autoencoder', 'classifier'\]"):
-        semi_supervised_vae({'model': nn.Dense}, SPEC, observation.gaussian(SPEC))
+        semi_supervised_vae({'model': nn.Dense}, SPEC, observation.gaussian(SPEC, sigma=1.0))
 
 
 @pytest.mark.parametrize('strategy', ['jit', 'pmap'])
