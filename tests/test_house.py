@@ -46,6 +46,7 @@ DOORS = {
     ('hosts', 'errors'),
     ('preemption', 'errors'),
     ('losses', 'processes'),
+    ('quantizers', 'losses'),
     ('samplers', 'processes'),
     ('optim', 'build'),
     ('step', 'state'),

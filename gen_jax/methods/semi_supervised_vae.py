@@ -40,6 +40,7 @@ from gen_jax.errors import InputError
 from gen_jax.losses import likelihood
 from gen_jax.losses.observation import Observation
 from gen_jax.methods import bounds, classifier, vae
+from gen_jax.methods.latent_shape import latent_shape_of
 from gen_jax.methods.method import Method, Phase, check_players
 from gen_jax.networks.priors import Normal
 from gen_jax.types import Array, Batch, DataSpec, Key
@@ -86,7 +87,7 @@ def semi_supervised_vae(
         out_channels=observation.out_channels,
         num_classes=spec.num_classes,
     )
-    latent_shape = vae.latent_shape_of(autoencoder, spec, spec.num_classes, latent_channels)
+    latent_shape = latent_shape_of(autoencoder, spec, spec.num_classes, latent_channels)
     model = vae.Model(
         autoencoder, Normal(), None, observation, spec, spec.num_classes, latent_shape
     )

@@ -27,6 +27,7 @@ from gen_jax.losses.doubly_reparametrized import twice_weighted
 from gen_jax.losses.observation import Observation, with_extra
 from gen_jax.methods import bounds
 from gen_jax.methods.bounds import log_mean_exp
+from gen_jax.methods.latent_shape import latent_shape_of
 from gen_jax.methods.method import (
     ActiveUnits,
     Codec,
@@ -114,26 +115,6 @@ def vae(
         nfe=lambda **options: 1,
         codec=codec_of(model),
     )
-
-
-def latent_shape_of(
-    network: nn.Module, spec: DataSpec, num_classes: int | None, latent_channels: int
-) -> tuple[int, ...]:
-    """The shape of one example's latents, from that of the network's code.
-
-    Raises:
-      InputError: the network is no autoencoder.
-    """
-    if not hasattr(network, 'encode'):
-        raise InputError(
-            'networks.autoencoder.name: this network does not encode; use '
-            "'autoencoder.ConvAutoencoder' or 'autoencoder.MLPAutoencoder'"
-        )
-    x = jnp.zeros((1, *spec.shape))
-    label = None if num_classes is None else jnp.zeros(1, jnp.int32)
-    encode = functools.partial(network.init_with_output, train=False, method='encode')
-    code, _ = jax.eval_shape(encode, jax.random.key(0), x, label)
-    return (*code.shape[1:-1], latent_channels)
 
 
 class Posterior(NamedTuple):

@@ -30,6 +30,7 @@ from gen_jax.errors import InputError
 from gen_jax.losses import likelihood
 from gen_jax.losses.adversarial import Adversarial
 from gen_jax.losses.observation import Observation, with_extra
+from gen_jax.methods.latent_shape import latent_shape_of
 from gen_jax.methods.method import (
     Codec,
     CodePerplexity,
@@ -40,7 +41,6 @@ from gen_jax.methods.method import (
     check_numbers,
     check_players,
 )
-from gen_jax.methods.vae import latent_shape_of
 from gen_jax.quantizers.quantizer import Quantized, Quantizer
 from gen_jax.types import Array, Batch, DataSpec, Key, Tree
 

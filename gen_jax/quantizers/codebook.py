@@ -40,6 +40,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gen_jax.losses.likelihood import mean_per_example
 from gen_jax.quantizers import quantizer
 from gen_jax.quantizers.quantizer import Quantized, Quantizer
 from gen_jax.types import Array, Key, Tree
@@ -140,7 +141,7 @@ def _quantize_vq(book: _Codebook, state: Tree, z: Array, key: Key, *, train: boo
         state = _next_state(book, count, total, dead, flat, codes, key)
     codes = codes.reshape(z.shape[:-1])
     chosen = vectors[codes]
-    error = quantizer.mean_per_example((z - chosen) ** 2)
+    error = mean_per_example((z - chosen) ** 2)
     metrics = quantizer.use(codes, book.num_codes)
     metrics |= {'distortion': jnp.mean(error), 'dead': jnp.mean(dead)}
     return Quantized(

@@ -78,11 +78,6 @@ def use(codes: Array, num_codes: int) -> dict[str, Array]:
     return {'perplexity': perplexity, 'usage': jnp.mean(count > 0)}
 
 
-def mean_per_example(x: Array) -> Array:
-    """`[B, ...]` to `[B]`."""
-    return jnp.mean(x, axis=tuple(range(1, x.ndim)))
-
-
 def vectors_of(z: Array, field: str, channels: int) -> Array:
     """z in float32, after the check that it has so many channels."""
     right = f'for the {z.shape[-1]} channels of the encoder'
@@ -91,15 +86,18 @@ def vectors_of(z: Array, field: str, channels: int) -> Array:
 
 
 def check(field: str, value: object, holds: bool, right: str) -> None:
+    """Raises InputError, which names the argument and says what would be right, unless `holds`."""
     if not holds:
         raise InputError(f'{field}: {value!r} must be {right}')
 
 
 def check_weight(field: str, value: float) -> None:
+    """Raises InputError for a weight below 0, or none that is finite."""
     check(field, value, 0 <= value < math.inf, 'at least 0')
 
 
 def check_whole(field: str, value: int, least: int, most: int | None = None) -> None:
+    """Raises InputError for what is no whole number from `least` to `most`."""
     right = f'a whole number of at least {least}' + (f' and at most {most}' if most else '')
     whole = isinstance(value, int) and not isinstance(value, bool)
     check(field, value, whole and least <= value <= (most or value), right)

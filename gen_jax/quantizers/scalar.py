@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gen_jax.losses.likelihood import mean_per_example
 from gen_jax.quantizers import quantizer
 from gen_jax.quantizers.quantizer import Quantized, Quantizer
 from gen_jax.types import Array, Key, Tree
@@ -153,11 +154,11 @@ def _quantize_lfq(options: _Bits, state: Tree, z: Array, key: Key, *, train: boo
     z = quantizer.vectors_of(z, 'bits', options.bits)
     codes = jnp.sum((z > 0) * _places((2,) * options.bits), -1, dtype=jnp.int32)
     chosen = _signs(options.bits, codes)
-    error = quantizer.mean_per_example((z - chosen) ** 2)
+    error = mean_per_example((z - chosen) ** 2)
     logits = 4 / options.temperature * z
     sure = jax.nn.sigmoid(logits)
     of_bits = -sure * jax.nn.log_sigmoid(logits) - (1 - sure) * jax.nn.log_sigmoid(-logits)
-    entropy = quantizer.mean_per_example(jnp.sum(of_bits, -1, keepdims=True))
+    entropy = mean_per_example(jnp.sum(of_bits, -1, keepdims=True))
     marginal = _marginal_entropy(sure.reshape(-1, options.bits))
     loss = options.commitment * error + options.entropy * (entropy - options.diversity * marginal)
     metrics = quantizer.use(codes, 2**options.bits)
