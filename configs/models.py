@@ -36,10 +36,10 @@ def use_autoencoder(
 ) -> None:
     """The autoencoder of another run, `first`, that was trained in `workdir`; the latents, or the
     vectors that its codes are made of, are what `config.method.inner` models."""
-    config.networks.autoencoder = first.networks.autoencoder.copy_and_resolve_references()
+    config.networks.autoencoder = first.networks.autoencoder
     config.method = section(
         name='latent.latent',
-        autoencoder=first.method.copy_and_resolve_references(),
+        autoencoder=first.method,
         vectors=vectors,
         statistics_steps=100,
     )
@@ -127,6 +127,7 @@ def vae(observation: str, **fields) -> ml_collections.ConfigDict:
         capacity=placeholder(float),
         gradient='elbo',  # or 'iwae', 'dreg'
         num_samples=1,
+        gradient_draws=placeholder(int),  # of the num_samples of 'iwae' and 'dreg'; None: all
     )
     found.update(fields)
     return found

@@ -15,16 +15,17 @@ def get_config(arg: str = ''):
 
     common.use_images(config, 'tfds', 'mnist')
     config.data.binarize = 'static'
+    config.data.batch_size = 64
 
     config.networks.autoencoder = models.mlp_autoencoder(widths=(400, 400))
-    config.method = models.vae('observation.bernoulli', latent_channels=40)
-    config.optim.autoencoder = common.adamw(1e-3, num_steps=40_000)
+    config.method = models.vae('observation.bernoulli', latent_channels=40, warmup_steps=10_000)
+    config.optim.autoencoder = common.adamw(1e-3, num_steps=80_000)
     config.ema.decay = 0.999
 
-    config.train.num_steps = 40_000
-    config.train.log_every = 200
-    config.train.evaluate_every = 5000
-    config.train.sample_every = 10_000
+    config.train.num_steps = 80_000
+    config.train.log_every = 400
+    config.train.evaluate_every = 10_000
+    config.train.sample_every = 20_000
     config.train.checkpoint_every = 5000
 
     config.evaluate.options = common.section(num_samples=5000, chunk=50)

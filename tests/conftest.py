@@ -22,13 +22,15 @@ import pytest  # noqa: E402
 
 @pytest.fixture(scope='session', autouse=True)
 def compile_cache(tmp_path_factory) -> None:
-    """One folder of compiled programs for the session: what one test compiled the next one has;
-    and one of all else that is kept, so that the user's own is left alone."""
+    """One folder of compiled programs for the session, all processes of it: what one test compiled
+    the next one has; and one of all else that is kept, so that the user's own is left alone."""
     import jax
 
     os.environ['GEN_JAX_CACHE'] = str(tmp_path_factory.mktemp('cache'))
 
-    folder = str(tmp_path_factory.mktemp('compile'))
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base
+    folder = str(shared / 'compile')
     os.environ['JAX_COMPILATION_CACHE_DIR'] = folder
     jax.config.update('jax_compilation_cache_dir', folder)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)

@@ -17,20 +17,20 @@ def test_the_cifar_network_has_the_papers_parameters():
 
 def test_a_plan_reads_nothing_and_writes_nothing(launch, tmp_path):
     done = launch(
-        '--config=configs/ddpm_mnist.py:smoke',
+        '--config=configs/vae_bmnist.py:smoke',
         '--config.data.source=tfds',
         f'--config.data.data_dir={tmp_path / "data"}',
         f'--workdir={tmp_path / "run"}',
         '--mode=plan',
     )
     assert done.returncode == 0, done.stderr
-    for text in ('parameters of model', 'GFLOP', 'MiB', 'compile time', 'mnist', 'absent'):
+    for text in ('parameters of autoencoder', 'GFLOP', 'MiB', 'compile time', 'mnist', 'absent'):
         assert text in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
 def test_operations_grow_with_the_batch_and_memory_is_counted():
-    config = importlib.import_module('configs.ddpm_digits').get_config('smoke')
+    config = importlib.import_module('configs.ddpm_8gaussians').get_config('smoke')
     small = plan(config)
     with config.unlocked():
         config.data.batch_size = 64

@@ -72,7 +72,7 @@ def test_other_data_under_the_same_config_is_refused(launch, tmp_path):
     for i in range(24):
         Image.fromarray(rng.integers(0, 255, (9, 8, 3), np.uint8)).save(folder / f'{i}.png')
     flags = (
-        '--config=configs/ddpm_cifar.py:smoke',
+        '--config=configs/vqvae_cifar.py:smoke',
         '--config.data.source=folder',
         f'--config.data.data_dir={folder}',
         '--config.data.name=mine',

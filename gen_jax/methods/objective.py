@@ -5,8 +5,7 @@
 (3) loss = distortion + beta |rate - C|                          (Burgess et al. 2018)
     where beta, or the capacity C, rises evenly from 0 over `warmup_steps`, and the rates in (2)
     and (3) are means over a batch, or the part of it that a device or an accumulation takes
-(4) the importance-weighted bound of `bounds.py`, with its plain gradient or that of
-    `losses/doubly_reparametrized.py`
+(4) the importance-weighted bound, see `importance_weighted.py`
 """
 
 from typing import NamedTuple
@@ -29,6 +28,7 @@ class Objective(NamedTuple):
     capacity: float | None
     gradient: str
     num_samples: int
+    gradient_draws: int | None
 
     def check(self, has_closed_rate: bool, has_flow: bool) -> None:
         """Raises InputError for options that do not go together, or not with a posterior that has a
@@ -42,6 +42,17 @@ class Objective(NamedTuple):
                 raise InputError(f'method.{name}: {getattr(self, name)} must be at least 0')
         if self.num_samples < 1:
             raise InputError(f'method.num_samples: {self.num_samples} must be at least 1')
+        if self.gradient_draws is not None:
+            if self.gradient == 'elbo':
+                raise InputError(
+                    "method.gradient_draws: 'elbo' weighs no draws; set it to None, or "
+                    "method.gradient to 'iwae' or 'dreg'"
+                )
+            if not 1 <= self.gradient_draws < self.num_samples:
+                raise InputError(
+                    f'method.gradient_draws: {self.gradient_draws} must be below the '
+                    f'{self.num_samples} of method.num_samples, or None for all'
+                )
         if self.free_bits and (self.capacity is not None or not has_closed_rate):
             raise InputError(
                 'method.free_bits: they need the prior N(0, I), a posterior without a flow, and no '

@@ -42,6 +42,7 @@ from gen_jax.losses.observation import Observation
 from gen_jax.methods import bounds, classifier, vae
 from gen_jax.methods.latent_shape import latent_shape_of
 from gen_jax.methods.method import Method, Phase, check_players
+from gen_jax.methods.vae_model import Model
 from gen_jax.networks.priors import Normal
 from gen_jax.types import Array, Batch, DataSpec, Key
 
@@ -88,9 +89,7 @@ def semi_supervised_vae(
         num_classes=spec.num_classes,
     )
     latent_shape = latent_shape_of(autoencoder, spec, spec.num_classes, latent_channels)
-    model = vae.Model(
-        autoencoder, Normal(), None, observation, spec, spec.num_classes, latent_shape
-    )
+    model = Model(autoencoder, Normal(), None, observation, spec, spec.num_classes, latent_shape)
     both = Both(model, networks['classifier'](num_classes=spec.num_classes), max_shift)
     of_classifier = functools.partial(_classifier_loss, both, classification_weight)
     return Method(
@@ -113,7 +112,7 @@ def semi_supervised_vae(
 class Both(NamedTuple):
     """The two players, and what they say of a batch for every class at once."""
 
-    model: vae.Model
+    model: Model
     classifier: nn.Module
     max_shift: int
 
@@ -241,7 +240,7 @@ def _evaluate(
     }
 
 
-def _estimators(model: vae.Model) -> dict[str, str]:
+def _estimators(model: Model) -> dict[str, str]:
     """What each number of evaluation is."""
     draws = 'importance-weighted, of num_samples draws for each class'
     what = bounds.kind_of_data(model.spec, model.observation)

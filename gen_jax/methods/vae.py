@@ -2,20 +2,17 @@
 
     (1) -log p(x) <= E_q[-log p(x | z)] + KL(q(z | x) || p(z))      (Kingma & Welling 2014)
                      distortion           rate
-    (2) q(z | x) = N(mean(x), variance(x)), z = mean + deviation eps; or what a flow makes of it,
-        log q(z | x) = log N(z_0) - log |det dz / dz_0|              (Rezende & Mohamed 2015)
-    (3) -log p(x) <= -E log 1/K sum_k w_k,   w = p(x | z_k) p(z_k) / q(z_k | x)
+    (2) -log p(x) <= -E log 1/K sum_k w_k,   w = p(x | z_k) p(z_k) / q(z_k | x)
                                                                      (Burda et al. 2016, IWAE)
 
-What is made small of them is in `objective.py`, and may be (3) itself. The prior is one of
-`networks/priors.py`, a flow one of `networks/flows.py`, the law of x given z one of
+q is in `vae_model.py`. What is made small is in `objective.py`, and may be (2) itself. The prior is
+one of `networks/priors.py`, a flow one of `networks/flows.py`, the law of x given z one of
 `losses/observation.py`.
 """
 
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,9 +20,8 @@ import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.losses import likelihood
-from gen_jax.losses.doubly_reparametrized import twice_weighted
-from gen_jax.losses.observation import Observation, with_extra
-from gen_jax.methods import bounds
+from gen_jax.losses.observation import Observation
+from gen_jax.methods import bounds, importance_weighted
 from gen_jax.methods.bounds import log_mean_exp
 from gen_jax.methods.latent_shape import latent_shape_of
 from gen_jax.methods.method import (
@@ -38,11 +34,9 @@ from gen_jax.methods.method import (
     check_players,
 )
 from gen_jax.methods.objective import Objective
+from gen_jax.methods.vae_model import Model
 from gen_jax.networks.priors import Normal, Vamp
 from gen_jax.types import Array, Batch, DataSpec, Key
-
-# Beyond these a posterior is a point, or wider than any prior.
-_LOG_VARIANCE_LIMITS = (-14.0, 10.0)
 
 
 def vae(
@@ -60,6 +54,7 @@ def vae(
     capacity: float | None = None,
     gradient: str = 'elbo',
     num_samples: int = 1,
+    gradient_draws: int | None = None,
 ) -> Method:
     """A variational autoencoder of data of this `spec`.
 
@@ -69,14 +64,16 @@ def vae(
       observation: the law of x given z.
       latent_channels: numbers of z, at each place where the code is a map.
       prior: None for N(0, I).
-      posterior: a flow that z goes through, told of x by the encoder; None for (2) without one.
+      posterior: a flow that z goes through, told of x by the encoder; None for none.
       class_conditional: whether encoder and decoder are told the label.
-      beta: of `objective.py`; the weight of log p(z) - log q(z | x) in (3).
+      beta: of `objective.py`; the weight of log p(z) - log q(z | x) in (2).
       warmup_steps: steps over which beta, or the capacity, rises.
       free_bits: nats of each latent number that cost the same as none.
       capacity: nats that C rises to; None for no such term.
-      gradient: 'elbo' of (1), 'iwae' of (3), or 'dreg', another estimate of that.
+      gradient: 'elbo' of (1), 'iwae' of (2), or 'dreg', another estimate of that.
       num_samples: K in training; of 'elbo' that of draws to average over.
+      gradient_draws: how many of the K, chosen by their weights, the gradient of (2) is of; None
+        for all. With dropout the weights are of other units than the gradient is.
 
     Raises:
       InputError: options that do not go together, or a network of another kind.
@@ -102,7 +99,9 @@ def vae(
     )
     latent_shape = latent_shape_of(network, spec, num_classes, latent_channels)
     model = Model(network, prior, posterior, observation, spec, num_classes, latent_shape)
-    target = Objective(beta, warmup_steps, free_bits, capacity, gradient, num_samples)
+    target = Objective(
+        beta, warmup_steps, free_bits, capacity, gradient, num_samples, gradient_draws
+    )
     target.check(model.has_closed_rate, posterior is not None)
     return Method(
         init=functools.partial(init, model),
@@ -115,112 +114,6 @@ def vae(
         nfe=lambda **options: 1,
         codec=codec_of(model),
     )
-
-
-class Posterior(NamedTuple):
-    """q(z | x) of equation (2), all `[B, ...]`; `context` is what a flow is told."""
-
-    mean: Array
-    log_variance: Array
-    context: Array | None
-
-
-class Model(NamedTuple):
-    """The networks and what their answers mean; parameters come and go as arguments.
-
-    The player's parameters are those of `network`, and where they have any of `prior`, `posterior`
-    and the `observation`. Several draws of z for each x stand on a first axis of their own.
-    """
-
-    network: nn.Module
-    prior: nn.Module
-    posterior: nn.Module | None
-    observation: Observation
-    spec: DataSpec
-    num_classes: int | None  # None: the network is told no labels
-    latent_shape: tuple[int, ...]
-
-    @property
-    def has_closed_rate(self) -> bool:
-        """Whether the KL divergence in (1) has a closed form."""
-        return isinstance(self.prior, Normal) and self.posterior is None
-
-    def label(self, cond: Array | None) -> Array | None:
-        """Labels as the network takes them."""
-        return None if self.num_classes is None else cond
-
-    def encode(self, params: Mapping, x: Array, cond: Array | None, **options) -> Posterior:
-        """q(z | x)."""
-        own = {'params': params['autoencoder']['network']}
-        code = self.network.apply(own, x, self.label(cond), method='encode', **options)
-        mean, log_variance, *rest = jnp.split(code, 2 if self.posterior is None else 3, -1)
-        log_variance = jnp.clip(log_variance, *_LOG_VARIANCE_LIMITS)
-        return Posterior(mean, log_variance, rest[0] if rest else None)
-
-    def decode(self, params: Mapping, z: Array, cond: Array | None, **options) -> Array:
-        """The numbers of p(x | z), for z `[B, ...]`."""
-        own = params['autoencoder']
-        label = self.label(cond)
-        answer = self.network.apply(
-            {'params': own['network']}, z, label, method='decode', **options
-        )
-        return with_extra(answer, own.get('observation'))
-
-    def draw(self, params: Mapping, q: Posterior, eps: Array) -> tuple[Array, Array]:
-        """z `[K, B, ...]` and log q(z | x) `[K, B]`, from noise eps like z."""
-        z = q.mean + jnp.exp(0.5 * q.log_variance) * eps
-        log_q = _sum(-0.5 * (eps**2 + q.log_variance + math.log(2 * math.pi)))
-        if self.posterior is None:
-            return z, log_q
-        z, log_det = self.flow(params, q, z)
-        return z, log_q - log_det
-
-    def flow(self, params: Mapping, q: Posterior, z: Array) -> tuple[Array, Array]:
-        """What the posterior's flow makes of z `[K, B, ...]`, and its log-determinants."""
-        own = {'params': params['autoencoder']['posterior']}
-        context = q.context.reshape(len(q.context), -1)
-        out, log_det = self.posterior.apply(own, _flat(z), context)
-        return out.reshape(z.shape), log_det
-
-    def log_prior(self, params: Mapping, z: Array) -> Array:
-        """log p(z) of z `[K, B, ...]`: `[K, B]`."""
-        return self._of_prior(params, 'log_density', _flat(z), self._pseudo_posterior(params))
-
-    def draw_prior(self, params: Mapping, key: Key, num: int) -> Array:
-        """z `[num, ...]` of the prior."""
-        size, posterior = math.prod(self.latent_shape), self._pseudo_posterior(params)
-        z = self._of_prior(params, 'sample', key, num, size, posterior)
-        return z.reshape(num, *self.latent_shape)
-
-    def _of_prior(self, params: Mapping, method: str, *arguments) -> Array:
-        own = params['autoencoder']
-        variables = {'params': own['prior']} if 'prior' in own else {}
-        return self.prior.apply(variables, *arguments, method=method)
-
-    def _pseudo_posterior(self, params: Mapping) -> Callable:
-        """q(z | u) of examples u, as a prior that is made of posteriors asks for it."""
-
-        def posterior(u: Array) -> tuple[Array, Array]:
-            q = self.encode(params, u, None, train=False)
-            return _flat(q.mean[None])[0], _flat(q.log_variance[None])[0]
-
-        return posterior
-
-    def log_likelihood(
-        self, params: Mapping, x: Array, z: Array, cond: Array | None, **options
-    ) -> Array:
-        """log p(x | z) of z `[K, B, ...]`: `[K, B]`."""
-        num = len(z)
-        if cond is not None:
-            cond = jnp.tile(cond, num)
-        answer = self.decode(params, z.reshape(-1, *z.shape[2:]), cond, **options)
-        laws = answer.reshape(num, len(x), *answer.shape[1:])
-        return jax.vmap(self.observation.log_prob, (None, 0))(x, laws)
-
-    def rate_of_each(self, q: Posterior) -> Array:
-        """The divergence of each latent number from N(0, 1), in closed form: `[B, D]` nats."""
-        kl = 0.5 * (q.mean**2 + jnp.exp(q.log_variance) - 1 - q.log_variance)
-        return kl.reshape(len(kl), -1)
 
 
 def init(model: Model, key: Key, batch: Batch) -> tuple[dict, dict]:
@@ -244,38 +137,36 @@ def init(model: Model, key: Key, batch: Batch) -> tuple[dict, dict]:
 def _loss(
     model: Model, target: Objective, params: Mapping, state, batch: Batch, key: Key
 ) -> tuple[Array, tuple[dict, dict]]:
-    noise_key, encoder_key, decoder_key = jax.random.split(key, 3)
+    noise_key, encoder_key, decoder_key, choice_key = jax.random.split(key, 4)
     x, label = batch['x'], model.label(batch.get('label'))
     q = model.encode(params, x, label, train=True, rngs={'dropout': encoder_key})
     eps = jax.random.normal(noise_key, (target.num_samples, *q.mean.shape))
-    weight = target.beta * target.rise(state.step)
-    if target.gradient == 'dreg':
-        z, log_q, zeros = _draw_twice_weighted(q, eps, weight)
-    else:
-        z, log_q = model.draw(params, q, eps)
-        zeros = 0.0
-    options = {'train': True, 'rngs': {'dropout': decoder_key}}
-    log_likelihood = model.log_likelihood(params, x, z, label, **options)
-    log_ratio = log_q - model.log_prior(params, z)
     of_each = model.rate_of_each(q) if model.has_closed_rate else None
+
+    def log_likelihood(params: Mapping, z: Array) -> Array:
+        options = {'train': True, 'rngs': {'dropout': decoder_key}}
+        return model.log_likelihood(params, x, z, label, **options)
+
+    if target.gradient == 'elbo':
+        z, log_q = model.draw(params, q, eps)
+        log_p, log_ratio = log_likelihood(params, z), log_q - model.log_prior(params, z)
+    else:
+        weigh = importance_weighted.weigh
+        if target.gradient_draws is not None:
+            weigh = functools.partial(
+                importance_weighted.weigh_and_choose, key=choice_key, num=target.gradient_draws
+            )
+        beta = target.beta * target.rise(state.step)
+        doubly = target.gradient == 'dreg'
+        bound, log_p, log_ratio = weigh(model, log_likelihood, params, q, eps, beta, doubly=doubly)
     rate = log_ratio.mean(0) if of_each is None else of_each.sum(1)
     if target.gradient == 'elbo':
-        nats = target.weighted_rate(rate, of_each, state.step) - jnp.mean(log_likelihood)
+        nats = target.weighted_rate(rate, of_each, state.step) - jnp.mean(log_p)
     else:
-        log_weights = log_likelihood - weight * log_ratio + zeros
-        nats = -jnp.mean(log_mean_exp(log_weights))
+        nats = -jnp.mean(bound)
     loss = nats / math.prod(model.spec.shape)
-    values = {'loss': loss, 'rate': jnp.mean(rate), 'distortion': -jnp.mean(log_likelihood)}
+    values = {'loss': loss, 'rate': jnp.mean(rate), 'distortion': -jnp.mean(log_p)}
     return loss, (state.model_state, values)
-
-
-def _draw_twice_weighted(q: Posterior, eps: Array, beta: Array) -> tuple[Array, Array, Array]:
-    """z `[K, B, ...]`, log q(z | x) `[K, B]` that has no gradient by way of q, and zeros `[K, B]`
-    which, added to the log-weights of (3), make the gradient by way of z the better one."""
-    z, zeros = twice_weighted(q.mean + jnp.exp(0.5 * q.log_variance) * eps, beta)
-    mean, log_variance = jax.lax.stop_gradient((q.mean, q.log_variance))
-    scaled = (z - mean) * jnp.exp(-0.5 * log_variance)
-    return z, _sum(-0.5 * (scaled**2 + log_variance + math.log(2 * math.pi))), zeros
 
 
 def _evaluate(
@@ -288,7 +179,7 @@ def _evaluate(
     num_samples: int = 1,
     chunk: int = 50,
 ) -> dict[str, Array | ActiveUnits]:
-    """`num_samples` is K of (3), and `chunk` how many of these are computed at once."""
+    """`num_samples` is K of (2), and `chunk` how many of these are computed at once."""
     chunk = bounds.check_draws(num_samples, chunk)
     x, label = batch['x'], model.label(batch.get('label'))
     q = model.encode(params, x, label, train=False)
@@ -371,13 +262,3 @@ def estimators(model: Model) -> dict[str, str]:
         **bounds.estimators(model.spec, model.observation, class_conditional=conditional),
         'active_units': 'estimate (variance over these examples of the mean of q above 0.01)',
     }
-
-
-def _flat(z: Array) -> Array:
-    """`[K, B, ...]` to `[K, B, D]`."""
-    return z.reshape(*z.shape[:2], -1)
-
-
-def _sum(z: Array) -> Array:
-    """`[K, B, ...]` to `[K, B]`."""
-    return jnp.sum(_flat(z), -1)

@@ -203,9 +203,9 @@ def test_a_flow_of_the_posterior_changes_the_bound_and_not_what_it_bounds():
 # Gradients
 
 
-def gradients(gradient: str, params, x, num_keys: int, num_samples: int = 4, beta: float = 1.0):
+def gradients(gradient: str, params, x, num_keys: int, **options):
     """One for each key, of the encoder and of the decoder: `[num_keys, ...]`."""
-    method = linear_vae(gradient=gradient, num_samples=num_samples, beta=beta)
+    method = linear_vae(**{'gradient': gradient, 'num_samples': 4} | options)
     (phase,) = method.phases
 
     def of_key(key):
@@ -244,6 +244,27 @@ def test_at_the_true_posterior_it_is_zero_for_every_draw():
     double, _ = gradients('dreg', params, points(4), 4)
     assert np.abs(plain).max() > 0.01
     assert np.abs(double).max() < 1e-4
+
+
+@pytest.mark.parametrize('gradient', ['iwae', 'dreg'])
+def test_the_gradient_of_chosen_draws_has_the_mean_of_that_of_all(gradient):
+    x = points(4)
+    params = perturbed(exact_params(*ppca(points(), SIGMA)), 0.05)
+    every = np.concatenate(gradients(gradient, params, x, 20_000, beta=0.5), 1)
+    few = gradients(gradient, params, x, 20_000, beta=0.5, gradient_draws=2)
+    differences = np.concatenate(few, 1) - every  # of the same noise
+    error = differences.std(0) / np.sqrt(len(every))
+    assert np.all(error > 0)
+    assert np.all(np.abs(differences.mean(0)) < 5 * error)
+    assert np.abs(every.mean(0)).max() > 20 * error.max()  # there is something to compare
+
+
+def test_the_bound_of_chosen_draws_is_that_of_all():
+    x = points(16)
+    params = perturbed(exact_params(*ppca(points(), SIGMA)), 0.1)
+    options = {'gradient': 'iwae', 'num_samples': 8}
+    every, few = (loss_and_parts(params, x, **options, gradient_draws=num)[0] for num in (None, 1))
+    np.testing.assert_allclose(few, every, rtol=1e-6)
 
 
 # Priors and labels, on images that can all be listed
@@ -353,6 +374,11 @@ def test_the_rate_is_weighted_as_the_papers_say():
         ({'gradient': 'reinforce'}, "no 'reinforce'; choose from elbo, iwae, dreg"),
         ({'beta': -1.0}, r'^method\.beta: -1.0 must be at least 0'),
         ({'num_samples': 0}, r'^method\.num_samples: 0'),
+        ({'gradient_draws': 2}, r"^method\.gradient_draws: 'elbo' weighs no draws"),
+        (
+            {'gradient': 'iwae', 'num_samples': 4, 'gradient_draws': 4},
+            r'^method\.gradient_draws: 4 must be below the 4 of method\.num_samples',
+        ),
         ({'latent_channels': 0}, r'^method\.latent_channels: 0'),
         ({'free_bits': 0.1, 'prior': Mixture(num_components=2)}, r'^method\.free_bits: they need'),
         ({'capacity': 5.0, 'gradient': 'iwae'}, r"only 'elbo' has"),
