@@ -44,6 +44,7 @@ def get_config(arg: str = ''):
     config.train.sample_every = NUM_STEPS
     config.train.checkpoint_every = 500
 
+    config.evaluate.options = common.section(num_samples=1)
     config.sample.options = common.section(output='mean')
 
     if arg == 'smoke':

@@ -45,6 +45,7 @@ def get_config(arg: str = ''):
     config.train.checkpoint_every = 10_000
     config.train.best_by = 'bits_per_dim'
 
+    config.evaluate.options = common.section(num_samples=1, chunk=1)
     common.score_by_inception(config)
     config.sample.options = common.section(temperature=1.0, output='sample')
 
