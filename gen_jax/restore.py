@@ -134,8 +134,9 @@ def _check_spec(run: Run, folder: Path) -> None:
 def _of_huggingface(run: Run, player: str, folder: Path) -> Weights:
     if not folder.is_dir():
         raise InputError(
-            'there is no such folder; name a workdir, or a folder that save_pretrained of '
-            'transformers or --mode=export --format=huggingface has filled'
+            'there is no such folder; name a workdir, after training there, or None to begin at '
+            'random; for a transformer also a folder that save_pretrained of transformers or '
+            '--mode=export --format=huggingface has filled'
         )
     network = (run.method.networks or {}).get(player)
     if not isinstance(network, Transformer):

@@ -4,8 +4,9 @@
                                                      (Burda et al. 2016, where beta is 1)
 
 Its gradient is the plain one, or the doubly reparametrized one of
-`losses/doubly_reparametrized.py`; and that of all K draws, or of few which are chosen by their
-weights, `losses/chosen_draws.py`. Then all others cost a third: they are never followed back.
+`losses/doubly_reparametrized.py`; and it is that of all K draws, or of few that are resampled by
+their weights (`losses/resampling.py`). Then all K are weighed without a backward pass, for about a
+third of what a draw costs, and only the few are followed back.
 """
 
 import math
@@ -14,8 +15,8 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from gen_jax.losses.chosen_draws import choose, scale_gradient, take
 from gen_jax.losses.doubly_reparametrized import twice_weighted
+from gen_jax.losses.resampling import scale_gradient, systematic_resample, take
 from gen_jax.methods.bounds import log_mean_exp
 from gen_jax.methods.vae_model import Model, Posterior, sum_latents
 from gen_jax.types import Array, Key
@@ -34,10 +35,10 @@ def weigh(
     *,
     doubly: bool,
 ) -> tuple[Array, Array, Array]:
-    """Equation (1) `[B]` and its parts, log p(x | z) and log q(z | x) - log p(z), `[K, B]` each,
-    of noise eps `[K, B, ...]`; `doubly` chooses the gradient."""
+    """Equation (1) in nats, `[B]`, and its parts log p(x | z) and log q(z | x) - log p(z), `[K, B]`
+    each, of noise eps `[K, B, ...]` and beta `[]`; `doubly` chooses the gradient."""
     if doubly:
-        z, zeros = twice_weighted(_moved(q, eps), beta)
+        z, zeros = twice_weighted(q.at(eps), beta)
         log_q = _held_log_density(q, z)
     else:
         (z, log_q), zeros = model.draw(params, q, eps), 0.0
@@ -45,7 +46,7 @@ def weigh(
     return log_mean_exp(log_p - beta * log_ratio + zeros), log_p, log_ratio
 
 
-def weigh_and_choose(
+def weigh_and_resample(
     model: Model,
     log_likelihood: LogLikelihood,
     params: Mapping,
@@ -57,28 +58,25 @@ def weigh_and_choose(
     *,
     doubly: bool,
 ) -> tuple[Array, Array, Array]:
-    """As `weigh`, with the gradient of `num` of the draws; its mean over keys is that of all."""
+    """As `weigh`, with the gradient of `num` of the draws, which may repeat, from 1 up to K. Its
+    mean over keys is the gradient of all of them, where the log-likelihood is the same function at
+    every call: one with dropout is not. The parts have no gradient."""
     held = jax.lax.stop_gradient((params, q))
     z, log_q = model.draw(*held, eps)
     log_p, log_ratio = log_likelihood(held[0], z), log_q - model.log_prior(held[0], z)
     log_weights = log_p - beta * log_ratio
-    chosen, v = choose(key, log_weights, num)
+    chosen, v = systematic_resample(key, log_weights, num)
     eps = take(eps, chosen)
     if doubly:
         missing = (1 - beta + beta * v).reshape(*v.shape, *(1,) * (eps.ndim - 2))
-        z = scale_gradient(_moved(q, eps), missing)
+        z = scale_gradient(q.at(eps), missing)
         log_q = _held_log_density(q, z)
     else:
         z, log_q = model.draw(params, q, eps)
     followed = log_likelihood(params, z) - beta * (log_q - model.log_prior(params, z))
     followed = followed.mean(0)
-    bound = log_mean_exp(log_weights) + followed - jax.lax.stop_gradient(followed)
+    bound = log_mean_exp(log_weights) + (followed - jax.lax.stop_gradient(followed))
     return bound, log_p, log_ratio
-
-
-def _moved(q: Posterior, eps: Array) -> Array:
-    """z of noise, without a flow."""
-    return q.mean + jnp.exp(0.5 * q.log_variance) * eps
 
 
 def _held_log_density(q: Posterior, z: Array) -> Array:

@@ -50,8 +50,8 @@ class Objective(NamedTuple):
                 )
             if not 1 <= self.gradient_draws < self.num_samples:
                 raise InputError(
-                    f'method.gradient_draws: {self.gradient_draws} must be below the '
-                    f'{self.num_samples} of method.num_samples, or None for all'
+                    f'method.gradient_draws: {self.gradient_draws} must be at least 1 and below '
+                    f'the {self.num_samples} of method.num_samples, or None for all'
                 )
         if self.free_bits and (self.capacity is not None or not has_closed_rate):
             raise InputError(

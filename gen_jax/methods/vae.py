@@ -73,23 +73,14 @@ def vae(
       gradient: 'elbo' of (1), 'iwae' of (2), or 'dreg', another estimate of that.
       num_samples: K in training; of 'elbo' that of draws to average over.
       gradient_draws: how many of the K, chosen by their weights, the gradient of (2) is of; None
-        for all. With dropout the weights are of other units than the gradient is.
+        for all. With dropout the gradient is biased: the weights have other units dropped.
 
     Raises:
       InputError: options that do not go together, or a network of another kind.
     """
-    check_numbers(spec)
-    if class_conditional and spec.num_classes is None:
-        raise InputError('method.class_conditional: this data has no labels; set it to False')
-    if latent_channels < 1:
-        raise InputError(f'method.latent_channels: {latent_channels} must be at least 1')
-    check_players(networks, ('autoencoder',))
-    num_classes = spec.num_classes if class_conditional else None
     prior = Normal() if prior is None else prior
-    if class_conditional and isinstance(prior, Vamp):
-        raise InputError(
-            'method.prior: pseudo-inputs have no label; set class_conditional to False'
-        )
+    _check(networks, spec, latent_channels, prior, class_conditional)
+    num_classes = spec.num_classes if class_conditional else None
     network = networks['autoencoder'](
         shape=spec.shape,
         code_channels=latent_channels * (2 if posterior is None else 3),
@@ -116,6 +107,25 @@ def vae(
     )
 
 
+def _check(
+    networks: Mapping[str, Callable],
+    spec: DataSpec,
+    latent_channels: int,
+    prior: nn.Module,
+    class_conditional: bool,
+) -> None:
+    check_numbers(spec)
+    if class_conditional and spec.num_classes is None:
+        raise InputError('method.class_conditional: this data has no labels; set it to False')
+    if latent_channels < 1:
+        raise InputError(f'method.latent_channels: {latent_channels} must be at least 1')
+    check_players(networks, ('autoencoder',))
+    if class_conditional and isinstance(prior, Vamp):
+        raise InputError(
+            'method.prior: pseudo-inputs have no label; set class_conditional to False'
+        )
+
+
 def init(model: Model, key: Key, batch: Batch) -> tuple[dict, dict]:
     """Parameters and model state, as `Method.init`."""
     x = jnp.zeros_like(batch['x'])
@@ -125,7 +135,7 @@ def init(model: Model, key: Key, batch: Batch) -> tuple[dict, dict]:
     z = jnp.zeros((1, len(x), math.prod(model.latent_shape)))
     if model.posterior is not None:
         own['posterior'] = model.posterior.init(keys[1], z, z[0])['params']
-    posterior = model._pseudo_posterior({'autoencoder': own})
+    posterior = model.pseudo_posterior({'autoencoder': own})
     of_prior = model.prior.init(keys[2], z, posterior)
     if 'params' in of_prior:
         own['prior'] = of_prior['params']
@@ -150,19 +160,18 @@ def _loss(
     if target.gradient == 'elbo':
         z, log_q = model.draw(params, q, eps)
         log_p, log_ratio = log_likelihood(params, z), log_q - model.log_prior(params, z)
+        rate = log_ratio.mean(0) if of_each is None else of_each.sum(1)
+        nats = target.weighted_rate(rate, of_each, state.step) - jnp.mean(log_p)
     else:
         weigh = importance_weighted.weigh
         if target.gradient_draws is not None:
             weigh = functools.partial(
-                importance_weighted.weigh_and_choose, key=choice_key, num=target.gradient_draws
+                importance_weighted.weigh_and_resample, key=choice_key, num=target.gradient_draws
             )
         beta = target.beta * target.rise(state.step)
         doubly = target.gradient == 'dreg'
         bound, log_p, log_ratio = weigh(model, log_likelihood, params, q, eps, beta, doubly=doubly)
-    rate = log_ratio.mean(0) if of_each is None else of_each.sum(1)
-    if target.gradient == 'elbo':
-        nats = target.weighted_rate(rate, of_each, state.step) - jnp.mean(log_p)
-    else:
+        rate = log_ratio.mean(0) if of_each is None else of_each.sum(1)
         nats = -jnp.mean(bound)
     loss = nats / math.prod(model.spec.shape)
     values = {'loss': loss, 'rate': jnp.mean(rate), 'distortion': -jnp.mean(log_p)}

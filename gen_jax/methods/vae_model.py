@@ -29,6 +29,10 @@ class Posterior(NamedTuple):
     log_variance: Array
     context: Array | None
 
+    def at(self, eps: Array) -> Array:
+        """z of noise, before a flow."""
+        return self.mean + jnp.exp(0.5 * self.log_variance) * eps
+
 
 class Model(NamedTuple):
     """The networks and what their answers mean; parameters come and go as arguments.
@@ -73,7 +77,7 @@ class Model(NamedTuple):
 
     def draw(self, params: Mapping, q: Posterior, eps: Array) -> tuple[Array, Array]:
         """z `[K, B, ...]` and log q(z | x) `[K, B]`, from noise eps like z."""
-        z = q.mean + jnp.exp(0.5 * q.log_variance) * eps
+        z = q.at(eps)
         log_q = sum_latents(-0.5 * (eps**2 + q.log_variance + math.log(2 * math.pi)))
         if self.posterior is None:
             return z, log_q
@@ -89,11 +93,11 @@ class Model(NamedTuple):
 
     def log_prior(self, params: Mapping, z: Array) -> Array:
         """log p(z) of z `[K, B, ...]`: `[K, B]`."""
-        return self._of_prior(params, 'log_density', _flat(z), self._pseudo_posterior(params))
+        return self._of_prior(params, 'log_density', _flat(z), self.pseudo_posterior(params))
 
     def draw_prior(self, params: Mapping, key: Key, num: int) -> Array:
         """z `[num, ...]` of the prior."""
-        size, posterior = math.prod(self.latent_shape), self._pseudo_posterior(params)
+        size, posterior = math.prod(self.latent_shape), self.pseudo_posterior(params)
         z = self._of_prior(params, 'sample', key, num, size, posterior)
         return z.reshape(num, *self.latent_shape)
 
@@ -102,7 +106,7 @@ class Model(NamedTuple):
         variables = {'params': own['prior']} if 'prior' in own else {}
         return self.prior.apply(variables, *arguments, method=method)
 
-    def _pseudo_posterior(self, params: Mapping) -> Callable:
+    def pseudo_posterior(self, params: Mapping) -> Callable:
         """q(z | u) of examples u, as a prior that is made of posteriors asks for it."""
 
         def posterior(u: Array) -> tuple[Array, Array]:

@@ -263,8 +263,11 @@ def test_the_bound_of_chosen_draws_is_that_of_all():
     x = points(16)
     params = perturbed(exact_params(*ppca(points(), SIGMA)), 0.1)
     options = {'gradient': 'iwae', 'num_samples': 8}
-    every, few = (loss_and_parts(params, x, **options, gradient_draws=num)[0] for num in (None, 1))
+    (every, parts), (few, parts_of_few) = (
+        loss_and_parts(params, x, **options, gradient_draws=num) for num in (None, 1)
+    )
     np.testing.assert_allclose(few, every, rtol=1e-6)
+    assert parts_of_few == pytest.approx(parts, rel=1e-6)
 
 
 # Priors and labels, on images that can all be listed
@@ -377,7 +380,11 @@ def test_the_rate_is_weighted_as_the_papers_say():
         ({'gradient_draws': 2}, r"^method\.gradient_draws: 'elbo' weighs no draws"),
         (
             {'gradient': 'iwae', 'num_samples': 4, 'gradient_draws': 4},
-            r'^method\.gradient_draws: 4 must be below the 4 of method\.num_samples',
+            r'^method\.gradient_draws: 4 must be at least 1 and below the 4 of method\.num_samples',
+        ),
+        (
+            {'gradient': 'iwae', 'num_samples': 4, 'gradient_draws': 0},
+            r'^method\.gradient_draws: 0 must be at least 1',
         ),
         ({'latent_channels': 0}, r'^method\.latent_channels: 0'),
         ({'free_bits': 0.1, 'prior': Mixture(num_components=2)}, r'^method\.free_bits: they need'),

@@ -1,4 +1,4 @@
-"""Which of K draws a gradient is of, chosen by their weights (Burda et al. 2016, section 3).
+"""Which of K draws a gradient is of, resampled by their weights (Burda et al. 2016, section 3).
 
 (1) d log 1/K sum_k w_k = sum_k v_k d log w_k = E_{j ~ v} d log w_j,   v_k = w_k / sum w
 
@@ -16,13 +16,16 @@ import jax.numpy as jnp
 from gen_jax.types import Array, Key
 
 
-def choose(key: Key, log_weights: Array, num: int) -> tuple[Array, Array]:
-    """Equation (2) for each example of log w `[K, B]`: j int32 `[num, B]` and their v."""
+def systematic_resample(key: Key, log_weights: Array, num: int) -> tuple[Array, Array]:
+    """Equation (2) for each example of log w `[K, B]`: j int32 `[num, B]`, of which some may be
+    the same, and their v."""
     v = jax.nn.softmax(log_weights, 0)
     offset = jax.random.uniform(key, (1, log_weights.shape[1]))
     points = (offset + jnp.arange(num)[:, None]) / num
-    # Rounding may leave the last sum below the last point.
-    chosen = jnp.minimum((jnp.cumsum(v, 0)[:, None] <= points).sum(0), len(v) - 1)
+    sums = jnp.cumsum(v, 0)
+    # Where rounding leaves the last sum below a point, the last j that has a weight is taken.
+    passed = (sums[:, None] <= points) & (sums < sums[-1])[:, None]
+    chosen = passed.sum(0)
     return chosen, jnp.take_along_axis(v, chosen, 0)
 
 

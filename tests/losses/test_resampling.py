@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_jax.losses.chosen_draws import choose, scale_gradient, take
+from gen_jax.losses.resampling import scale_gradient, systematic_resample, take
 
 
 def test_each_draw_comes_as_often_as_its_weight_says_and_never_more_than_once_off():
@@ -12,7 +12,7 @@ def test_each_draw_comes_as_often_as_its_weight_says_and_never_more_than_once_of
     log_weights = 2 * jax.random.normal(jax.random.key(0), (num_draws, num_examples))
     v = np.exp(log_weights) / np.exp(log_weights).sum(0)
     keys = jax.random.split(jax.random.key(1), 4000)
-    chosen, of_chosen = jax.vmap(lambda key: choose(key, log_weights, num))(keys)
+    chosen, of_chosen = jax.vmap(lambda key: systematic_resample(key, log_weights, num))(keys)
     assert chosen.shape == of_chosen.shape == (4000, num, num_examples)
     counts = (np.asarray(chosen)[:, :, None] == np.arange(num_draws)[:, None]).sum(1)
     assert np.all(np.abs(counts - num * v) < 1 + 1e-4)
@@ -23,7 +23,7 @@ def test_each_draw_comes_as_often_as_its_weight_says_and_never_more_than_once_of
 
 def test_one_weight_above_all_others_is_always_chosen():
     log_weights = jnp.array([[0.0], [1e4], [-1e4]])
-    chosen, v = choose(jax.random.key(0), log_weights, 3)
+    chosen, v = systematic_resample(jax.random.key(0), log_weights, 3)
     assert chosen.ravel().tolist() == [1, 1, 1]
     np.testing.assert_array_equal(v, 1.0)
 
