@@ -61,12 +61,8 @@ def encode(
     z = encode_all(state, examples.x, examples.label)
     if not hosts.is_first():
         return None
-    path = (
-        path
-        or workdir
-        / 'samples'
-        / f'latents_{Path(source).stem}{"" if num is None else f"_num{num}"}.npz'
-    )
+    name = f'latents_{Path(source).stem}' + ('' if num is None else f'_num{num}')
+    path = path or workdir / 'samples' / f'{name}.npz'
     path.parent.mkdir(exist_ok=True)
     arrays = {'z': z} if examples.label is None else {'z': z, 'label': examples.label}
     with replacing(path) as file:

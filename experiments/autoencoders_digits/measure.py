@@ -77,7 +77,7 @@ def models_table(folders: dict[str, Path]) -> None:
         first = MODELS[name][0]
         seconds = [duration(folders[stage]) for stage in (first, name) if stage is not None]
         scores = [shown(found.get(metric), 3) for metric in ('FD', 'precision', 'recall')]
-        bound = found.get('nats')
+        bound = found['nats']
         cells = [shown(bound, 2), shown(bits(bound), 3), shown(active(found), 1), *scores]
         print(f'| {name} | {" | ".join(cells)} | {" + ".join(map(str, seconds))} |')
 
@@ -100,10 +100,8 @@ def measured(folder: Path) -> dict[str, dict]:
     return {record['metric']: record for record in records}
 
 
-def bits(bound: dict | None) -> dict | None:
+def bits(bound: dict) -> dict:
     """Nats of an image as bits of a pixel."""
-    if bound is None:
-        return None
     scale = 1 / (DIMS * math.log(2))
     return {'value': bound['value'] * scale, 'stderr': bound['stderr'] * scale}
 

@@ -11,6 +11,7 @@ third of what a draw costs, and only the few are followed back.
 
 import math
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,18 +26,20 @@ from gen_jax.types import Array, Key
 LogLikelihood = Callable[[Mapping, Array], Array]
 
 
-def weigh(
-    model: Model,
-    log_likelihood: LogLikelihood,
-    params: Mapping,
-    q: Posterior,
-    eps: Array,
-    beta: Array,
-    *,
-    doubly: bool,
-) -> tuple[Array, Array, Array]:
+class Draws(NamedTuple):
+    """What is weighed: K draws of q(z | x), by their noise `[K, B, ...]`; beta is `[]`."""
+
+    model: Model
+    log_likelihood: LogLikelihood
+    q: Posterior
+    eps: Array
+    beta: Array
+
+
+def weigh(draws: Draws, params: Mapping, *, doubly: bool) -> tuple[Array, Array, Array]:
     """Equation (1) in nats, `[B]`, and its parts log p(x | z) and log q(z | x) - log p(z), `[K, B]`
-    each, of noise eps `[K, B, ...]` and beta `[]`; `doubly` chooses the gradient."""
+    each; `doubly` chooses the gradient."""
+    model, log_likelihood, q, eps, beta = draws
     if doubly:
         z, zeros = twice_weighted(q.at(eps), beta)
         log_q = _held_log_density(q, z)
@@ -47,25 +50,15 @@ def weigh(
 
 
 def weigh_and_resample(
-    model: Model,
-    log_likelihood: LogLikelihood,
-    params: Mapping,
-    q: Posterior,
-    eps: Array,
-    beta: Array,
-    key: Key,
-    num: int,
-    *,
-    doubly: bool,
+    draws: Draws, params: Mapping, key: Key, num: int, *, doubly: bool
 ) -> tuple[Array, Array, Array]:
     """As `weigh`, with the gradient of `num` of the draws, which may repeat, from 1 up to K. Its
     mean over keys is the gradient of all of them, where the log-likelihood is the same function at
     every call: one with dropout is not. The parts have no gradient."""
-    held = jax.lax.stop_gradient((params, q))
-    z, log_q = model.draw(*held, eps)
-    log_p, log_ratio = log_likelihood(held[0], z), log_q - model.log_prior(held[0], z)
-    log_weights = log_p - beta * log_ratio
-    chosen, v = systematic_resample(key, log_weights, num)
+    held = draws._replace(q=jax.lax.stop_gradient(draws.q))
+    bound, log_p, log_ratio = weigh(held, jax.lax.stop_gradient(params), doubly=False)
+    model, log_likelihood, q, eps, beta = draws
+    chosen, v = systematic_resample(key, log_p - beta * log_ratio, num)
     eps = take(eps, chosen)
     if doubly:
         missing = (1 - beta + beta * v).reshape(*v.shape, *(1,) * (eps.ndim - 2))
@@ -75,8 +68,7 @@ def weigh_and_resample(
         z, log_q = model.draw(params, q, eps)
     followed = log_likelihood(params, z) - beta * (log_q - model.log_prior(params, z))
     followed = followed.mean(0)
-    bound = log_mean_exp(log_weights) + (followed - jax.lax.stop_gradient(followed))
-    return bound, log_p, log_ratio
+    return bound + (followed - jax.lax.stop_gradient(followed)), log_p, log_ratio
 
 
 def _held_log_density(q: Posterior, z: Array) -> Array:

@@ -114,6 +114,7 @@ def _check(
     prior: nn.Module,
     class_conditional: bool,
 ) -> None:
+    """Raises InputError for options that do not go together."""
     check_numbers(spec)
     if class_conditional and spec.num_classes is None:
         raise InputError('method.class_conditional: this data has no labels; set it to False')
@@ -169,8 +170,8 @@ def _loss(
                 importance_weighted.weigh_and_resample, key=choice_key, num=target.gradient_draws
             )
         beta = target.beta * target.rise(state.step)
-        doubly = target.gradient == 'dreg'
-        bound, log_p, log_ratio = weigh(model, log_likelihood, params, q, eps, beta, doubly=doubly)
+        draws = importance_weighted.Draws(model, log_likelihood, q, eps, beta)
+        bound, log_p, log_ratio = weigh(draws, params, doubly=target.gradient == 'dreg')
         rate = log_ratio.mean(0) if of_each is None else of_each.sum(1)
         nats = -jnp.mean(bound)
     loss = nats / math.prod(model.spec.shape)
