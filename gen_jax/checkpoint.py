@@ -163,26 +163,42 @@ class Checkpoints:
         if self._writing is not None:
             self._writing.result()
 
-    def restore(
-        self, template: Tree, step: int | None = None, player: str | None = None
-    ) -> Tree | None:
+    def restore(self, template: Tree, step: int | None = None) -> Tree | None:
         """The newest checkpoint that can be read, placed as `template` says; None if there is none.
 
-        With `step`, that one and no other. With `player`, `Weights` of that player alone, its
-        parameters averaged where the checkpoint has an average; `template` is then of these.
-
-        `template` holds `ShapeDtypeStruct`s with shardings. A damaged checkpoint is named on
-        stderr and, where this may change files, moved aside to `damaged-<step>`.
+        With `step`, that one and no other. `template` holds `ShapeDtypeStruct`s with shardings. A
+        damaged checkpoint is named on stderr and, where this may change files, moved aside to
+        `damaged-<step>`.
 
         Raises:
           InputError: there are checkpoints, and none can be read; one is of another network; or
             there is none of `step`.
         """
+        if step is None:
+            return self._newest_sound(template)[1]
+        if step not in self.steps():
+            raise InputError(f'--checkpoint: none of step {step}; there are {self.steps()}')
+        state = self._restore_if_sound(step, template, None)
+        if state is None:
+            others = [other for other in self.steps() if other != step]
+            raise InputError(f'--checkpoint: that of step {step} is damaged; there are {others}')
+        return state
+
+    def restore_player(self, template: Weights, player: str) -> tuple[int | None, Weights | None]:
+        """The newest step that can be read, and one player as it was then: its parameters,
+        averaged where the checkpoint has an average, and its entry of `model_state`. None and None
+        if there is no checkpoint.
+
+        Raises:
+          InputError: as in `restore`.
+        """
+        return self._newest_sound(template, player)
+
+    def _newest_sound(
+        self, template: Tree, player: str | None = None
+    ) -> tuple[int | None, Tree | None]:
+        """A step and what is read of it, the whole state or one player's `Weights`."""
         steps, damaged = self.steps(), []
-        if step is not None:
-            if step not in steps:
-                raise InputError(f'--checkpoint: none of step {step}; there are {steps}')
-            steps = [step]
         for known in reversed(steps):
             state = self._restore_if_sound(known, template, player)
             if state is None:
@@ -193,16 +209,13 @@ class Checkpoints:
                     print(f'warning: checkpoint {known} is used instead', file=sys.stderr)
                 else:
                     self._set_aside(bad)
-            return state
-        if step is not None:
-            others = [other for other in self.steps() if other != step]
-            raise InputError(f'--checkpoint: that of step {step} is damaged; there are {others}')
+            return known, state
         if steps:
             raise InputError(
                 f'--workdir: none of the checkpoints {steps} in {self.folder} can be read; '
                 'restore them from a copy, or start in a new workdir'
             )
-        return None
+        return None, None
 
     def manifest_of(self, step: int) -> Manifest:
         """What the checkpoint of this step says that it holds.

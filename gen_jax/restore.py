@@ -5,7 +5,8 @@
     a folder of Hugging Face  a transformer over tokens; see `huggingface/`
 
 Step 0 begins with them: parameters, and the averages of them; the optimizer begins anew. A run that
-goes on from a checkpoint of its own does not look at the folder any more.
+goes on from a checkpoint of its own does not look at the folder any more; its `run.json` says what
+it began with, and a run that had not ended is warned of.
 
 A player that no phase trains, such as the autoencoder of `methods/latent.py`, stays what it is
 here. Its section `method.<player>` is then the whole method of the run in that folder, and what
@@ -34,17 +35,18 @@ from gen_jax.state import Weights
 _FREE = ('remat', 'dropout', 'init_std')
 
 
-def weights(run: Run, config, workdir: Path) -> dict[str, Weights]:
-    """By player what the config restores, placed as in the template of `run`; nothing where
-    `workdir` has a checkpoint to go on from.
+def weights(run: Run, config, workdir: Path) -> tuple[dict[str, Weights], dict[str, dict]]:
+    """By player what the config restores, placed as in the template of `run`, and where it is from:
+    the `folder`, and of a run also the `step` of `num_steps`. Nothing where `workdir` has a
+    checkpoint to go on from.
 
     Raises:
       InputError: there is no such player, the folder holds no weights that can be read, or those
         of another network.
     """
-    given = {}
+    given, origins = {}, {}
     if hosts.of_first(exist(workdir)):
-        return given
+        return given, origins
     for player, name in config.restore.items():
         if name is None:
             is_frozen = player in run.template.params and player not in run.method.trained
@@ -64,11 +66,13 @@ def weights(run: Run, config, workdir: Path) -> dict[str, Weights]:
         with _naming(player, folder):
             hosts.together(functools.partial(_check_tokens, run, folder), 'restore')
             if hosts.of_first((folder / 'checkpoints').is_dir()):
-                given[player] = _of_workdir(run, config, player, folder)
+                step, given[player] = _of_workdir(run, config, player, folder)
+                origins[player] = {'folder': name, **_progress(player, folder, step)}
             else:
                 read = functools.partial(_of_huggingface, run, player, folder)
                 given[player] = hosts.together(read, 'restore')
-    return given
+                origins[player] = {'folder': name}
+    return given, origins
 
 
 @contextlib.contextmanager
@@ -91,7 +95,19 @@ def _check_tokens(run: Run, folder: Path) -> None:
         raise InputError('its tokens stand for something else than those of the data')
 
 
-def _of_workdir(run: Run, config, player: str, folder: Path) -> Weights:
+def _progress(player: str, folder: Path, step: int) -> dict[str, int]:
+    """How far the run in the folder is; with a word on stderr where it has not ended."""
+    num_steps = workdirs.read_json(folder / 'config.json')['train']['num_steps']
+    if step < num_steps and hosts.is_first():
+        print(
+            f'warning: restore.{player}: {folder} is at step {step:,} of {num_steps:,}; this run '
+            'begins with what is there now',
+            file=sys.stderr,
+        )
+    return {'step': step, 'num_steps': num_steps}
+
+
+def _of_workdir(run: Run, config, player: str, folder: Path) -> tuple[int, Weights]:
     prefix = f'networks.{player}.'
 
     def is_free(field: str, *_) -> bool:
@@ -114,10 +130,10 @@ def _of_workdir(run: Run, config, player: str, folder: Path) -> Weights:
     if player in run.template.model_state:
         template = template._replace(model_state=run.template.model_state[player])
     with Checkpoints(folder, read_only=True) as checkpoints:
-        found = checkpoints.restore(template, player=player)
+        step, found = checkpoints.restore_player(template, player)
     if found is None:
         raise InputError('it has no finished checkpoint yet; train there first')
-    return found
+    return step, found
 
 
 def _check_spec(run: Run, folder: Path) -> None:

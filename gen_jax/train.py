@@ -42,15 +42,16 @@ def train(config, workdir: Path) -> TrainState:
     parts = every.accumulate
     parallel.check_batch_size(run.parallel, config.data.batch_size, 'data.batch_size', parts)
     chores = Chores(run, config, workdir)
-    given = restore.weights(run, config, workdir)
+    given, origins = restore.weights(run, config, workdir)
 
     # Data
     dataset = load_data(config)
     parameters = {player: count_parameters(tree) for player, tree in run.template.params.items()}
+    facts = {'parameters': parameters, **({'begins_with': origins} if origins else {})}
 
     with (
         preemption.watched(),  # around all that saves
-        workdirs.opened(workdir, config, dataset.fingerprint, run.spec, {'parameters': parameters}),
+        workdirs.opened(workdir, config, dataset.fingerprint, run.spec, facts),
         _snapshots(workdir, config) as snapshots,
         Checkpoints(
             workdir, every.keep_checkpoints, every.keep_every, after=snapshots
@@ -60,7 +61,7 @@ def train(config, workdir: Path) -> TrainState:
         state = checkpoints.restore(run.template)
         if state is None:
             state = initialize(run, config.seed, given)
-        begun, given = [*given], None  # which would take their memory as long as the run lives
+        given = None  # which would take their memory as long as the run lives
         step = first = int(state.step)
         chores.begin(first, dataset, checkpoints, snapshots)
 
@@ -76,8 +77,8 @@ def train(config, workdir: Path) -> TrainState:
             Report(workdir, display, first, config.data.batch_size, hosts.is_first()) as report,
         ):
             report.say(_greeting(first, every.num_steps, parameters))
-            for player in begun:
-                report.say(f'{player} begins with the weights in {config.restore[player]}')
+            for player, origin in origins.items():
+                report.say(f'{player} begins with the weights {_origin(**origin)}')
             if changed and first:
                 report.say(f'since the last start: {"; ".join(changed)}')
             try:
@@ -121,6 +122,10 @@ def _record(reason: Diverged, state: TrainState, dataset: Dataset, config, workd
         f'was before, and {workdir / divergence.FILE} says how they began: look at it with '
         '--mode=replay'
     )
+
+
+def _origin(folder: str, step: int | None = None, num_steps: int | None = None) -> str:
+    return f'in {folder}' if step is None else f'of step {step:,} of {num_steps:,} in {folder}'
 
 
 def _greeting(first: int, num_steps: int, parameters: dict[str, int]) -> str:

@@ -15,6 +15,7 @@ from gen_jax.errors import InputError
 from gen_jax.export import export
 from gen_jax.run import assemble, initialize
 from gen_jax.train import train
+from gen_jax.workdir import facts
 from gen_jax.writers import read_rows
 
 
@@ -41,7 +42,7 @@ def test_step_0_begins_with_them_and_with_a_fresh_optimizer(kind, trained, token
     config = restoring(tokens_config(), workdir if kind == 'workdir' else folder)
     config.parallel.update(data=1, fsdp=8)
     run = assemble(config)
-    begun = initialize(run, 0, restore.weights(run, config, tmp_path))
+    begun = initialize(run, 0, restore.weights(run, config, tmp_path)[0])
     fresh = initialize(run, 0)
     average = jax.device_get(state.ema_params)
     assert not equal(average, fresh.params) and not equal(average, state.params)
@@ -60,7 +61,7 @@ def test_a_scanned_network_takes_them_from_one_that_is_not(trained, tokens_confi
     _, state, folder = trained
     config = restoring(tokens_config(scan=True, dropout=0.1, hidden=64), folder)
     run = assemble(config)
-    found = restore.weights(run, config, tmp_path)['model'].params
+    found = restore.weights(run, config, tmp_path)[0]['model'].params
     average = jax.device_get(state.ema_params['model'])
     for i in range(2):
         block = jax.tree.map(lambda leaf, i=i: leaf[i], found['blocks'])
@@ -78,6 +79,7 @@ def test_a_run_that_goes_on_asks_for_them_no_more(trained, tokens_config, tmp_pa
     state = train(config, workdir)
     assert int(state.step) == 2
     assert 'begins with' not in capsys.readouterr().err
+    assert facts(workdir)['begins_with'] == {'model': {'folder': str(folder)}}
     # What has learned for two steps reads these digits better than what begins.
     first = read_rows(workdir / 'metrics.jsonl')[0]['model/loss']
     (start,) = (row for row in read_rows(trained[0] / 'metrics.jsonl') if row['step'] == 1)
@@ -137,8 +139,12 @@ def test_where_the_newest_checkpoint_is_damaged_the_one_before_is_taken(
     (folder / 'checkpoints' / '2' / 'manifest' / 'metadata').write_text('{}')
     config = restoring(tokens_config(), folder)
     run = assemble(config)
-    found = restore.weights(run, config, tmp_path / 'new')['model'].params
-    assert 'checkpoint 2 is damaged' in capsys.readouterr().err
+    given, origins = restore.weights(run, config, tmp_path / 'new')
+    found = given['model'].params
+    assert origins == {'model': {'folder': str(folder), 'step': 1, 'num_steps': 2}}
+    warnings = capsys.readouterr().err
+    assert 'checkpoint 2 is damaged' in warnings
+    assert f'restore.model: {folder} is at step 1 of 2' in warnings
     assert not equal(found, trained[1].ema_params['model'])
     shutil.rmtree(folder / 'checkpoints' / '2')
     shutil.rmtree(folder / 'checkpoints' / '1')
@@ -201,7 +207,7 @@ def test_a_codebook_comes_with_its_autoencoder_and_the_discriminator_stays_behin
     second.restore.autoencoder = str(tmp_path / 'first')
     run = assemble(second)
     assert set(run.template.params) == {'autoencoder', 'model'}
-    (given,) = restore.weights(run, second, tmp_path / 'second').values()
+    (given,) = restore.weights(run, second, tmp_path / 'second')[0].values()
     assert equal(given.params, state.ema_params['autoencoder'])
     assert equal(given.model_state, state.model_state['autoencoder'])
     assert np.abs(given.model_state['sum']).max() > 0
@@ -231,7 +237,9 @@ def test_a_frozen_player_is_the_averaged_one_of_its_run_and_stays_it(
     second_config, vae_run, tmp_path, capsys
 ):
     state = train(second_config(), tmp_path)
-    assert f'autoencoder begins with the weights in {vae_run[0]}' in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f'autoencoder begins with the weights of step 4 of 4 in {vae_run[0]}' in said
+    assert 'restore.autoencoder' not in said
     average = vae_run[1].ema_params['autoencoder']
     assert not equal(average, vae_run[1].params['autoencoder'])
     assert equal(state.params['autoencoder'], average)
@@ -254,5 +262,5 @@ def test_a_frozen_player_without_weights_is_warned_of(second_config, tmp_path, c
     config = second_config().copy_and_resolve_references().unlock()
     with config.ignore_type():
         config.restore.autoencoder = None
-    assert restore.weights(assemble(config), config, tmp_path) == {}
+    assert restore.weights(assemble(config), config, tmp_path) == ({}, {})
     assert 'restore.autoencoder: None, and nothing trains this player' in capsys.readouterr().err
