@@ -5,15 +5,15 @@
     python launch.py --config=configs/iwae_bmnist.py --config.data.data_dir=DIR --mode=evaluate
 
 50 draws in training, with the gradient of Tucker et al. 2019, of the 4 among them that their
-weights choose. What differs from the paper: the network, pixels that are drawn once, and the start,
-which is the weights of `runs/vae_bmnist`, since a step of one draw costs so much less. From there
-on batches are smaller, at half of the rate. Another run to begin with is
+weights choose. What differs from the paper: the network, the learned prior, pixels that are drawn
+once, and the start, which is the weights of `runs/vae_bmnist`, since a step of one draw costs so
+much less. From there on batches are smaller, at half of the rate. Another run to begin with is
 `--config.restore.autoencoder=WORKDIR`; None begins from scratch.
 """
 
 from configs import common, vae_bmnist
 
-_STEPS = 80_000
+_STEPS = 40_000
 
 
 def get_config(arg: str = ''):

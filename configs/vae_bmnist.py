@@ -1,9 +1,11 @@
-"""A variational autoencoder of binarized MNIST (Kingma & Welling 2014).
+"""A variational autoencoder of binarized MNIST (Kingma & Welling 2014), whose prior is a flow.
 
     python launch.py --config=configs/vae_bmnist.py --config.data.data_dir=DIR
     python launch.py --config=configs/vae_bmnist.py --config.data.data_dir=DIR --mode=evaluate
 
 Pixels are drawn once, black or white, in proportion to their gray ('static', see data/binary.py).
+The prior is learned (Chen et al. 2017); that of the paper, N(0, I), is
+`--config.method.prior.name=priors.Normal`.
 What the latents cost counts in full after 10,000 steps only, so that more of them stay in use
 (Sønderby et al. 2016).
 """
@@ -21,6 +23,7 @@ def get_config(arg: str = ''):
 
     config.networks.autoencoder = models.mlp_autoencoder(widths=(400, 400))
     config.method = models.vae('observation.bernoulli', latent_channels=40, warmup_steps=10_000)
+    config.method.prior.name = 'priors.FlowPrior'
     config.optim.autoencoder = common.adamw(1e-3, num_steps=80_000)
     config.ema.decay = 0.999
 
