@@ -37,6 +37,8 @@ def get_base() -> ml_collections.ConfigDict:
     config.train.num_steps = 1000
     config.train.accumulate = 1  # parts that a batch is taken in, one after the other
     config.train.stop_after_skipped = 10  # steps in a row whose loss or gradient is not finite
+    # Rows in a row that show a symptom, such as a GAN's collapse; None: there is only a warning.
+    config.train.stop_after_symptoms = placeholder(int)
     config.train.log_every = 50
     config.train.evaluate_every = placeholder(int)  # None: never
     config.train.sample_every = placeholder(int)

@@ -45,7 +45,7 @@ FLOORS = (
     ('methods', 'huggingface'),
     (
         *('build', 'optim', 'state', 'step', 'checkpoint', 'writers', 'workdir', 'run'),
-        *('manifest', 'divergence', 'features', 'selection', 'passport', 'scores', 'report'),
+        *('manifest', 'divergence', 'symptoms', 'features', 'selection', 'passport', 'scores', 'report'),
         'trained',
     ),
     (
