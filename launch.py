@@ -27,7 +27,7 @@ from gen_jax.errors import Ended, InputError, Preempted
 
 MODES = (
     *('train', 'sample', 'evaluate', 'encode', 'compare', 'export', 'plan'),
-    *('inspect', 'replay', 'certify'),
+    *('animate', 'inspect', 'replay', 'certify'),
 )
 FORMATS = ('weights', 'huggingface')
 
@@ -41,7 +41,9 @@ NUM = flags.DEFINE_integer(
 )
 SEED = flags.DEFINE_integer('seed', None, 'sample, evaluate: seed of the samples.')
 OUT = flags.DEFINE_string(
-    'out', None, 'sample, encode, export: file or folder to write; one in the workdir by default.'
+    'out',
+    None,
+    'sample, encode, export, animate: file or folder to write; one in the workdir by default.',
 )
 FORMAT = flags.DEFINE_enum(
     'format', 'weights', FORMATS, 'export: one file, or a folder for transformers.'
@@ -88,6 +90,7 @@ FLAGS_OF = {
     'evaluate': ('checkpoint', 'seed', 'ema_length'),
     'export': ('checkpoint', 'out', 'format', 'ema_length'),
     'certify': ('steps', 'kills', 'seed'),
+    'animate': ('out',),
     'compare': ('workdirs',),
 }
 

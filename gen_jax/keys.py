@@ -4,6 +4,8 @@
               ── fold_in 2 ──► evaluate   fold_in 3 ──► sample   fold_in 4 ──► preview
               ── fold_in 5 ──► scores     fold_in 6 ──► scores_in_training
 
+All previews of a run draw from the same key: what changes between them is the model.
+
 Without the streams two purposes that count from zero would meet: JAX's `split(key)[i]` is
 `fold_in(key, i)`.
 """

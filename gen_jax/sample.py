@@ -222,7 +222,8 @@ def make_sampler(run: Run, batch_size: int, options: dict) -> Callable[..., np.n
 
 
 def make_preview(run: Run, config, workdir: Path) -> Callable[[int, TrainState], None]:
-    """A function `(step, state)` that draws `sample.num` samples for people to look at.
+    """A function `(step, state)` that draws `sample.num` samples for people to look at, each time
+    from the same noise, so that what changes from one picture to the next is the model.
 
     Raises:
       InputError: as `make_sampler`.
@@ -230,9 +231,9 @@ def make_preview(run: Run, config, workdir: Path) -> Callable[[int, TrainState],
     num = config.sample.num
     draw = make_sampler(run, min(config.sample.batch_size, num), config.sample.options.to_dict())
     labels, data = labels_for(run, num), modality(config)
+    key = keys.stream(config.seed, 'preview')
 
     def preview(step: int, state: TrainState) -> None:
-        key = jax.random.fold_in(keys.stream(config.seed, 'preview'), step)
         x = draw(state, key, num, labels)
         if hosts.is_first():
             data.write(data.decode(x, run.spec), workdir / 'samples' / f'step_{step:08}')

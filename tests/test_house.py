@@ -51,7 +51,7 @@ FLOORS = (
     (
         *('train', 'chores', 'evaluate', 'scoring', 'sample', 'completion', 'given', 'restore'),
         *('coding', 'editing', 'encode'),
-        *('compare', 'export', 'plan', 'inspect', 'replay', 'certify'),
+        *('compare', 'export', 'animate', 'plan', 'inspect', 'replay', 'certify'),
     ),
 )
 # The doors between rooms on one floor, every one of them.

@@ -18,7 +18,9 @@ def test_streams_of_purposes_and_seeds_differ_and_so_do_their_children():
     assert len({data(key) for key in streams + children}) == len(streams + children)
 
 
-def test_every_use_draws_from_its_own_stream(monkeypatch, tmp_path):
+def test_every_use_draws_from_its_own_stream_and_previews_from_the_same_noise(
+    monkeypatch, tmp_path
+):
     asked = []
     real = keys.stream
     monkeypatch.setattr(keys, 'stream', lambda seed, to: asked.append(to) or real(seed, to))
@@ -30,8 +32,14 @@ def test_every_use_draws_from_its_own_stream(monkeypatch, tmp_path):
 
     asked.clear()
     (tmp_path / 'samples').mkdir()
-    sample.make_preview(built, config, tmp_path)(3, state)
+    preview = sample.make_preview(built, config, tmp_path)
     assert asked == ['preview']
+    asked.clear()
+    moved = state.replace(ema_params=jax.tree.map(lambda leaf: leaf + 0.1, state.ema_params))
+    for step, model in ((3, state), (5, state), (7, moved)):
+        preview(step, model)
+    pictures = [(tmp_path / 'samples' / f'step_{step:08}.png').read_bytes() for step in (3, 5, 7)]
+    assert pictures[0] == pictures[1] != pictures[2] and asked == []
     asked.clear()
     config.evaluate.num_batches = 1
     split = run.load_data(config).evaluation

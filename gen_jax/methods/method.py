@@ -107,6 +107,27 @@ class Codec(NamedTuple):
     vectors: 'Codec | None' = None
 
 
+class LatentSpace(NamedTuple):
+    """The latents that a method without an encoder draws examples from: `w`, `num_layers` vectors.
+
+    draw: `(params, model_state, key, num, *, cond=None) -> w [num, num_layers, D]`, float32; `num`
+      is static.
+    decode: `(params, model_state, w, *, cond=None) -> x`, without anything random.
+    mean: `(params, model_state) -> [num_layers, D]`, the mean of w.
+    num_layers: how many vectors the decoder takes, from the coarsest to the finest; 1 where it has
+      no styles.
+    is_normal: whether w is drawn from N(0, I), so that nearly all of it lies near a sphere.
+    num_classes: the labels that `draw` and `decode` take as `cond`; None if they take none.
+    """
+
+    draw: Callable[..., Array]
+    decode: Callable[..., Array]
+    mean: Callable[..., Array]
+    num_layers: int
+    is_normal: bool
+    num_classes: int | None = None
+
+
 class Method(NamedTuple):
     """A generative method.
 
@@ -127,6 +148,7 @@ class Method(NamedTuple):
     networks: `{player: module}`, for a method whose networks can leave the house; see
       `huggingface/`.
     codec: of a method that encodes examples; None for others.
+    latents: of a method that draws examples from latents and encodes none; None for others.
     learns_unlabeled: whether the label of an example that it trains on may be -1, unknown.
     symptoms: of training that goes wrong; see `symptoms.py`.
     """
@@ -142,6 +164,7 @@ class Method(NamedTuple):
     predictor: Callable[..., Any] | None = None
     networks: Mapping[str, Any] | None = None
     codec: Codec | None = None
+    latents: LatentSpace | None = None
     learns_unlabeled: bool = False
     symptoms: tuple[Symptom, ...] = ()
 
