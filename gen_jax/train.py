@@ -91,10 +91,10 @@ def train(config, workdir: Path) -> TrainState:
                         state, metrics = advance(state, batch)
                         in_a_row = metrics.pop('skipped_in_a_row')
                         report.flush()  # the row of the step before, while this one computes
-                        watch.follow(report.take())
                         if chores.is_due(step, every.log_every) or step == 1:
                             report.hold(step, metrics)
                         sentinel.follow(step, in_a_row)
+                        watch.follow(report.take())
                         preemption.check()
                     chores.do(step, state, report)
                 sentinel.finish()

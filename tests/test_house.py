@@ -45,7 +45,16 @@ FLOORS = (
     ('methods', 'huggingface'),
     (
         *('build', 'optim', 'state', 'step', 'checkpoint', 'writers', 'workdir', 'run'),
-        *('manifest', 'divergence', 'symptoms', 'features', 'selection', 'passport', 'scores', 'report'),
+        *(
+            'manifest',
+            'divergence',
+            'symptoms',
+            'features',
+            'selection',
+            'passport',
+            'scores',
+            'report',
+        ),
         'trained',
     ),
     (

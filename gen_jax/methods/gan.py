@@ -210,9 +210,7 @@ def _generator_phases(
     players: Players, consistency: float, path_length: float, every: int
 ) -> list[Phase]:
     """Equations (1) and (3)."""
-    phases = [
-        Phase(GENERATOR, functools.partial(gan_turns.generator_turn, players, consistency))
-    ]
+    phases = [Phase(GENERATOR, functools.partial(gan_turns.generator_turn, players, consistency))]
     if path_length:
         loss = functools.partial(gan_turns.path_length_turn, players, path_length * every)
         phases.append(Phase(GENERATOR, loss, every, 'path'))

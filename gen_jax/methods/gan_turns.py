@@ -148,7 +148,8 @@ def _adapted(players: Players, before: Mapping, real_logits: Array) -> dict[str,
     """Equation (4): how strong an augmentation is after a batch of real examples."""
     sign = jnp.mean(jnp.sign(real_logits))
     sign = _SIGN_DECAY * before['sign'] + (1 - _SIGN_DECAY) * sign
-    strength = next_strength(players.augmentation, before['strength'], sign)
+    rule = players.augmentation.target, players.augmentation.steps
+    strength = next_strength(before['strength'], sign, *rule)
     return jax.lax.stop_gradient({'strength': strength, 'sign': sign})
 
 

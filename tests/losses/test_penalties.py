@@ -82,7 +82,7 @@ def test_consistency_by_hand():
 
 
 def test_path_lengths_of_a_linear_generator():
-    """x = A w of one layer: E |A' y|^2 = |A|_F^2 / pixels; of two layers that both enter, the mean."""
+    """x = A w of one layer: E |A' y|^2 = |A|_F^2 / pixels; of two layers that enter, their mean."""
     matrix = jax.random.normal(jax.random.key(0), (6, 4 * 4))
 
     def synthesize(w):
