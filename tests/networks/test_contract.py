@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
+from gen_jax.networks import r3gan
 from gen_jax.networks.discriminator import PatchDiscriminator
 from gen_jax.networks.mlp import MLP
 from gen_jax.networks.pixelcnn import PixelCNN
@@ -30,6 +31,8 @@ MODERN = {
     'qk_norm': True,
     'tied': False,
 }
+R3GAN = {'num_classes': 3, 'widths': (16, 8), 'num_blocks': 1, 'group_width': 8}
+LATENTS, LABELS = IMAGES[:, 0, 0], jnp.array([0, 2])
 TOKENS = jax.random.randint(jax.random.key(8), (2, 9), 0, 7)
 # A network's class with some of its fields, what it is called with, and how many blocks it has:
 # going down, in the middle, and going up; of a PixelCNN in both networks.
@@ -59,6 +62,12 @@ NETWORKS = {
         (IMAGES,),
         3,
     ),
+    'r3gan generator': (
+        functools.partial(r3gan.Generator, (8, 8, 3), 3, **R3GAN),
+        (LATENTS, LABELS),
+        2,
+    ),
+    'r3gan discriminator': (functools.partial(r3gan.Discriminator, **R3GAN), (IMAGES, LABELS), 2),
     'mlp': (functools.partial(MLP, width=16, num_blocks=3, num_classes=3), (POINTS, TIMES), 3),
     'mlp scanned': (functools.partial(MLP, width=16, scan=True), (POINTS, TIMES), 1),
     'transformer': (functools.partial(Transformer, **GPT, dropout=0.5), (TOKENS,), 2),
