@@ -208,6 +208,43 @@ def use_discriminator(config: ml_collections.ConfigDict, start: int, **fields) -
     config.method.adaptive_weight = True
 
 
+def gan(adversarial: str, **fields) -> ml_collections.ConfigDict:
+    """A generative adversarial network; where `fields` say nothing nothing is asked of the players
+    besides their game."""
+    found = section(
+        name='gan.gan',
+        adversarial=section(name=adversarial),
+        latent_channels=128,
+        class_conditional=False,
+        discriminator_steps=1,  # in each step, on as many parts of the batch
+        r1=0.0,
+        r2=0.0,
+        gradient_penalty=0.0,
+        penalty_every=1,  # above 1: a turn of its own in each so many steps
+        penalty_final=1.0,  # what penalties are multiplied by at last,
+        penalty_steps=0,  # and the step that is
+        consistency=0.0,
+        path_length=0.0,
+        path_length_every=4,
+        style_mixing=0.0,
+    )
+    found.update(fields)
+    return found
+
+
+def use_adam(config: ml_collections.ConfigDict, rate: float, **fields) -> None:
+    """Adam for both players of a GAN, without momentum unless `fields` say so."""
+    for player in ('generator', 'discriminator'):
+        options = {'learning_rate': rate, 'b1': 0.0, 'b2': 0.99, **fields}
+        config.optim[player] = section(name='adam', **options)
+
+
+def r3gan(config: ml_collections.ConfigDict, **fields) -> None:
+    """The networks of Huang et al. 2024 for both players."""
+    for player, name in (('generator', 'Generator'), ('discriminator', 'Discriminator')):
+        config.networks[player] = section(name=f'r3gan.{name}', remat=False, **fields)
+
+
 def resnet(**fields) -> ml_collections.ConfigDict:
     """A network that names what is in an image."""
     return section(name='resnet.ResNet', num_groups=8, dropout=0.0, remat=False, **fields)

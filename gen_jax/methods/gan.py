@@ -6,7 +6,8 @@
     (2) the discriminator's loss is that of its game, and besides
             r1 R1 + r2 R2 + gradient_penalty GP + consistency C        (`losses/penalties.py`)
         R1, R2 and GP are part of its turn, or with `penalty_every` k > 1 a turn of their own, in
-        each k-th step, with k times the weight: 'lazy' regularization  (Karras et al. 2020)
+        each k-th step, with k times the weight: 'lazy' regularization  (Karras et al. 2020). Their
+        weights may fall to `penalty_final` times what they are, over `penalty_steps` steps
     (3) the generator's loss is that of its game; in each `path_length_every`-th step it has a turn
         of its own with `path_length` times so many path lengths        (Karras et al. 2020)
     (4) both see augmented examples, real and made ones alike (Zhao et al. 2020; Karras et al.
@@ -78,6 +79,8 @@ def gan(
     r2: float = 0.0,
     gradient_penalty: float = 0.0,
     penalty_every: int = 1,
+    penalty_final: float = 1.0,
+    penalty_steps: int = 0,
     consistency: float = 0.0,
     path_length: float = 0.0,
     path_length_every: int = 4,
@@ -95,7 +98,7 @@ def gan(
       class_conditional: whether both players are told the label.
       discriminator_steps: of (1); it divides the batch.
       r1, r2, gradient_penalty, consistency: weights of (2).
-      penalty_every: of (2).
+      penalty_every, penalty_final, penalty_steps: of (2); 0 steps: the weights stay.
       path_length, path_length_every: of (3); for generators with styles.
       style_mixing: the share of made examples whose later layers are another latent's; for
         generators with styles                                          (Karras et al. 2019)
@@ -114,6 +117,8 @@ def gan(
             'gradient_penalty': gradient_penalty,
             'consistency': consistency,
             'path_length': path_length,
+            'penalty_final': penalty_final,
+            'penalty_steps': penalty_steps,
         },
         counts={
             'latent_channels': latent_channels,
@@ -136,7 +141,7 @@ def gan(
         style_mixing,
         discriminator_steps,
     )
-    weights = Weights(r1, r2, gradient_penalty)
+    weights = Weights(r1, r2, gradient_penalty, penalty_final, penalty_steps)
     _check_parts(players, weights, penalty_every, consistency, path_length)
     return Method(
         init=functools.partial(_init, players, path_length > 0),
@@ -181,10 +186,15 @@ def _check_parts(
             f'method.consistency: {consistency}; it is of augmentations that do not adapt; set '
             "method.augmentation.name to 'diff_augment.diff_augment', or this to 0"
         )
-    if every > 1 and not any(weights):
+    if every > 1 and not weights.any:
         raise InputError(
             f'method.penalty_every: {every} without a penalty; set r1, r2 or gradient_penalty, or '
             'this to 1'
+        )
+    if (weights.final == 1) != (weights.steps == 0):
+        raise InputError(
+            f'method.penalty_final, method.penalty_steps: {weights.final} and {weights.steps}; 1 '
+            'and 0 where the weights stay, or neither'
         )
 
 
@@ -201,7 +211,7 @@ def _discriminator_phases(
         for turn in range(players.discriminator_steps)
     ]
     if every > 1:
-        loss = functools.partial(gan_turns.penalty_turn, players, weights.times(every))
+        loss = functools.partial(gan_turns.penalty_turn, players, weights, every)
         phases.append(Phase(DISCRIMINATOR, loss, every, 'penalty'))
     return phases
 

@@ -20,15 +20,24 @@ Turn = tuple[Array, tuple[dict, dict]]
 
 
 class Weights(NamedTuple):
-    """Of what the discriminator is asked besides its game; see `losses/penalties.py`."""
+    """Of what the discriminator is asked besides its game; see `losses/penalties.py`. Over `steps`
+    they go along half a period of a cosine to `final` times what they are; 0 steps: they stay."""
 
     r1: float = 0.0
     r2: float = 0.0
     gradient_penalty: float = 0.0
+    final: float = 1.0
+    steps: int = 0
 
-    def times(self, factor: float) -> 'Weights':
-        """All of them multiplied."""
-        return Weights(*(factor * weight for weight in self))
+    @property
+    def any(self) -> bool:
+        """Whether anything is asked."""
+        return bool(self.r1 or self.r2 or self.gradient_penalty)
+
+    def factor(self, step: Array) -> Array:
+        """What they are multiplied by in a step."""
+        share = jnp.minimum(step / max(self.steps, 1), 1.0)
+        return self.final + (1 - self.final) * 0.5 * (1 + jnp.cos(jnp.pi * share))
 
 
 class Shown(NamedTuple):
@@ -71,7 +80,8 @@ def discriminator_turn(
         after = {**after, DISCRIMINATOR: own} if own else after
         logits.append(answer)
     loss = jnp.mean(players.game.discriminator(*logits))
-    asked, values = _penalties(game, weights, params, model_state, shown)
+    values = _penalties(game, weights, params, model_state, shown)
+    asked = _weighed(weights, values, state.step)
     if consistency:
         values['consistency'] = _consistency(players, params, model_state, shown)
         asked = asked + consistency * values['consistency']
@@ -96,6 +106,7 @@ def told_apart(real: Array, made: Array) -> Array:
 def penalty_turn(
     players: Players,
     weights: Weights,
+    every: int,
     params: Mapping,
     state,
     batch: Batch,
@@ -103,14 +114,14 @@ def penalty_turn(
 ) -> Turn:
     """The lazy part of (2)."""
     shown = _shown(players, 0, params, state.model_state, batch, key)
-    loss, values = _penalties(players, weights, params, state.model_state, shown)
-    return loss, (state.model_state, values)
+    values = _penalties(players, weights, params, state.model_state, shown)
+    return every * _weighed(weights, values, state.step), (state.model_state, values)
 
 
 def _penalties(
     players: Players, weights: Weights, params: Mapping, model_state: Mapping, shown: Shown
-) -> tuple[Array, dict[str, Array]]:
-    """The weighted sum of R1, R2 and GP, and each of them that has a weight."""
+) -> dict[str, Array]:
+    """R1, R2 and GP, those of them that have a weight."""
 
     def logits(key: Key):
         judge = players.judge_augmented(params, model_state, shown.label, key)
@@ -126,9 +137,13 @@ def _penalties(
         values['gradient_penalty'] = penalties.gradient_penalty(
             logits(keys[0]), shown.real, shown.made, keys[1]
         )
-    values = {name: jnp.mean(value) for name, value in values.items()}
+    return {name: jnp.mean(value) for name, value in values.items()}
+
+
+def _weighed(weights: Weights, values: Mapping[str, Array], step: Array) -> Array:
+    """The sum of penalties by their weights in a step."""
     total = sum((getattr(weights, name) * value for name, value in values.items()), jnp.float32(0))
-    return total, values
+    return weights.factor(step) * total
 
 
 def _consistency(players: Players, params: Mapping, model_state: Mapping, shown: Shown) -> Array:

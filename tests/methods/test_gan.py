@@ -218,6 +218,16 @@ def test_penalties_at_once_are_part_of_the_loss_and_lazy_ones_a_turn_of_their_ow
     assert loss == pytest.approx(4 * total, rel=1e-5)
 
 
+def test_penalties_fall_along_a_cosine():
+    method = make(r1=1.0, penalty_final=0.1, penalty_steps=10)
+    (state, _), _ = run(method)
+    asked = []
+    for step in (0, 5, 10, 20):
+        late = state.replace(step=jnp.int32(step))
+        asked.append(losses_of(method, 0, late)[0] - losses_of(make(), 0, late)[0])
+    np.testing.assert_allclose(np.array(asked) / asked[0], [1, 0.55, 0.1, 0.1], rtol=1e-4)
+
+
 def test_r1_is_of_real_examples_and_r2_of_made_ones():
     """D = w x + v x^2 with the slope w + 2 v x."""
     method = make(fields={'curved': True}, r1=1.0, r2=1.0)
@@ -399,6 +409,7 @@ def test_diversity_is_that_of_real_examples_or_nothing():
         ({'style_mixing': 0.5}, r'^method\.style_mixing: 0\.5, and the generator has no styles'),
         ({'path_length': 1.0}, r'^method\.path_length: 1\.0, and the generator has no styles'),
         ({'penalty_every': 4}, r'^method\.penalty_every: 4 without a penalty; set r1'),
+        ({'penalty_steps': 5}, r'^method\.penalty_final, method\.penalty_steps: 1\.0 and 5; 1 and'),
         ({'consistency': 1.0}, r'^method\.consistency: 1\.0; .*diff_augment'),
         (
             {'consistency': 1.0, 'augmentation': shift(True)},
