@@ -50,7 +50,7 @@ FORMAT = flags.DEFINE_enum(
 )
 LABEL = flags.DEFINE_integer('label', None, 'sample: the class to draw; all in turn by default.')
 STEPS = flags.DEFINE_integer(
-    'steps', None, 'sample: steps of the sampler; certify: steps to train.'
+    'steps', None, 'sample: steps of the sampler, or of a projection; certify: steps to train.'
 )
 PROMPT = flags.DEFINE_string('prompt', None, 'sample: what a text begins with.')
 PROMPT_FILE = flags.DEFINE_string(
@@ -61,7 +61,10 @@ GIVEN = flags.DEFINE_string(
     'given', None, "sample, encode: a file, or 'held_out' for examples of the evaluation split."
 )
 EDIT = flags.DEFINE_string(
-    'edit', None, "sample: 'reconstruct', 'interpolate' or 'traverse', of the latents of --given."
+    'edit',
+    None,
+    "sample: a picture of latents: 'interpolate', 'traverse'; with an encoder 'reconstruct'; "
+    "of a generator 'mix', 'project'.",
 )
 KEEP = flags.DEFINE_string('keep', None, "sample: what is kept of --given, for example 'top'.")
 KILLS = flags.DEFINE_integer('kills', 20, 'certify: how often to kill the run.')

@@ -1,4 +1,5 @@
-"""A trained codec at work on many examples: batches of one size, compiled once, rows cut off."""
+"""A trained method at work on many examples or latents: batches of one size, compiled once, rows
+cut off."""
 
 import functools
 from collections.abc import Callable
@@ -29,18 +30,30 @@ def codec_of(run: Run) -> Codec:
 
 def encoder(run: Run, batch_size: int) -> Callable[..., np.ndarray]:
     """A function `(state, x [N, ...], label [N] or None) -> z [N, ...]`."""
-    return _batched(run, codec_of(run).encode, batch_size)
+    codec = codec_of(run)
+    return batched(run, codec.encode, batch_size, codec.num_classes is not None)
 
 
 def decoder(run: Run, batch_size: int) -> Callable[..., np.ndarray]:
     """A function `(state, z [N, ...], label [N] or None) -> x [N, ...]`."""
-    return _batched(run, codec_of(run).decode, batch_size)
+    codec = codec_of(run)
+    return batched(run, codec.decode, batch_size, codec.num_classes is not None)
 
 
-def _batched(run: Run, function: Callable, batch_size: int) -> Callable[..., np.ndarray]:
-    rows = -(-batch_size // run.parallel.batch_devices) * run.parallel.batch_devices
+def batched(
+    run: Run, function: Callable, batch_size: int, takes_labels: bool
+) -> Callable[..., np.ndarray]:
+    """A function `(state, values [N, ...], label [N] or None) -> [N, ...]`, of one `(params,
+    model_state, values, *, cond=None)`; `cond` is the label where it takes one."""
     compute = run.parallel.jit(function, out_shardings=run.parallel.batch_sharding)
-    takes_labels = codec_of(run).num_classes is not None
+    return in_batches(run, compute, batch_size, takes_labels)
+
+
+def in_batches(
+    run: Run, compute: Callable, batch_size: int, takes_labels: bool
+) -> Callable[..., np.ndarray]:
+    """The same of a function that is compiled, or compiles what it computes."""
+    rows = -(-batch_size // run.parallel.batch_devices) * run.parallel.batch_devices
 
     def apply(state: TrainState, values: np.ndarray, label: np.ndarray | None) -> np.ndarray:
         call = functools.partial(compute, sampling_params(state), state.model_state)

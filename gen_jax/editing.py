@@ -36,18 +36,15 @@ def make_editor(run: Run, kind: str, num: int, batch_size: int) -> Callable[...,
     codec = codec_of(run)
     if kind != 'reconstruct' and codec.spec.vocab_size is not None:
         raise InputError(f'--edit: {kind!r} needs latents that are numbers, and these are codes')
-    side = int(np.sqrt(num))
-    if side < 2:
-        raise InputError(f'--num: {num}; an edit is a grid of at least 2 x 2')
+    side = grid_side(num)
     encode, decode = encoder(run, batch_size), decoder(run, batch_size)
 
     def edit(state: TrainState, examples: Examples) -> np.ndarray:
         x, label = examples.x, examples.label
         if kind == 'reconstruct':
-            x, label = _rows(x, label, side * (side // 2))
-            back = decode(state, encode(state, x, label), label)
-            rows = [images.reshape(-1, side, *x.shape[1:]) for images in (x, back)]
-            return np.stack(rows, 1).reshape(-1, *x.shape[1:])
+            return pairs_of_rows(
+                examples, side, lambda x, label: decode(state, encode(state, x, label), label)
+            )
         if kind == 'interpolate':
             _check_several(x, kind)
             these = _pairs(label if codec.num_classes is not None else None, len(x), side)
@@ -64,6 +61,28 @@ def make_editor(run: Run, kind: str, num: int, batch_size: int) -> Callable[...,
         return decode(state, path.reshape(-1, *z.shape[1:]), told)
 
     return edit
+
+
+def grid_side(num: int) -> int:
+    """The side of the largest square grid of at most `num` places.
+
+    Raises:
+      InputError: that is 1, or none.
+    """
+    side = int(np.sqrt(max(num, 0)))
+    if side < 2:
+        raise InputError(f'--num: {num}; an edit is a grid of at least 2 x 2')
+    return side
+
+
+def pairs_of_rows(examples: Examples, side: int, back: Callable[..., np.ndarray]) -> np.ndarray:
+    """Rows of `side` examples, and below each row what `back(x, label)` makes of them; the first
+    examples again where there are too few for a square."""
+    num = side * (side // 2)
+    x, label = examples.x[:num], None if examples.label is None else examples.label[:num]
+    these = np.arange(num) % len(x)
+    rows = [images[these].reshape(-1, side, *x.shape[1:]) for images in (x, back(x, label))]
+    return np.stack(rows, 1).reshape(-1, *x.shape[1:])
 
 
 def _check_several(x: np.ndarray, kind: str) -> None:
@@ -95,11 +114,3 @@ def _traversal(z: np.ndarray, side: int) -> np.ndarray:
     for row, number in zip(path, chosen, strict=True):
         row[:, number] = mean[number] + steps * deviation[number]
     return path.reshape(-1, z.shape[1])
-
-
-def _rows(
-    x: np.ndarray, label: np.ndarray | None, num: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """`num` rows, the first again where there are fewer."""
-    these = np.arange(num) % len(x)
-    return x[these], None if label is None else label[these]

@@ -100,8 +100,8 @@ def examples_of(
     x = batch['x'][:num]
     if label is not None:
         return Examples(x, labels_for(run, len(x), label))
-    codec = run.method.codec
-    is_told = codec is not None and codec.num_classes is not None
+    latent = run.method.codec or run.method.latents
+    is_told = latent is not None and latent.num_classes is not None
     if 'label' not in batch and is_told:
         raise InputError('--label: say of which class the file is')
     labels = batch['label'][:num] if 'label' in batch else None

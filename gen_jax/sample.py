@@ -17,6 +17,7 @@ from gen_jax import workdir as workdirs
 from gen_jax.completion import make_completer, print_texts, prompts_of, show
 from gen_jax.editing import NUM_SEEN, make_editor
 from gen_jax.errors import InputError, in_section
+from gen_jax.exploring import make_explorer
 from gen_jax.files import replacing
 from gen_jax.given import HELD_OUT, examples_of, given_of
 from gen_jax.run import Run, assemble, labels_for, modality
@@ -54,13 +55,13 @@ def sample(
       out: a file, `.npz` (array `x`, and `label` where there is one) or the artifact's own kind
         (`.png` for images); None writes both under the workdir's `samples/`.
       label: the class of all samples, for a class-conditional model; None takes them in turn.
-      steps: overrides `sample.options.num_steps`.
+      steps: overrides `sample.options.num_steps`; of a projection, how many its descent has.
       prompt, prompt_file: what a text begins with; see `completion.py`. A single text is printed as
         it is drawn.
       max_tokens: to draw after a prompt; None for as many as the context has, or a search has room.
       given, keep: examples that are completed, and what is kept of them; see `given.py`.
-      edit: what is done with the latents of `given`, or of held-out examples, in the place of
-        drawing; see `editing.py`.
+      edit: a picture of latents in the place of samples: of `given`, or of held-out examples, where
+        the method has an encoder, see `editing.py`; else of drawn ones, see `exploring.py`.
       checkpoint: 'latest', 'best' or a step.
       ema_length: of the average of the weights; see `trained.py`.
 
@@ -81,12 +82,10 @@ def sample(
         workdirs.check_config(workdir, config)
     run = assemble(config, spec=workdirs.saved_spec(workdir))
     data = modality(config)
-    words = [
-        str(flag)
-        for flag in (prompt, prompt_file, max_tokens, given, keep, edit)
-        if flag is not None
-    ]
-    options = _options(config, steps)
+    of_descent = steps if edit == 'project' else None
+    told = (prompt, prompt_file, max_tokens, given, keep, edit, of_descent)
+    words = [str(flag) for flag in told if flag is not None]
+    options = _options(config, None if edit == 'project' else steps)
     if has_prompt:
         words.append(json.dumps(options))
     which = _which(num, seed, label, ema_length, words)
@@ -101,9 +100,8 @@ def sample(
         complete = make_completer(run, prompts, max_tokens, size, options)
         arrays = {'x': show(complete(restore(), key), decode, len(prompts))}
     elif edit is not None:
-        change = make_editor(run, edit, num, config.sample.batch_size)
-        examples = examples_of(config, run, given or HELD_OUT, max(num, NUM_SEEN), label)
-        arrays = {'x': decode(change(restore(), examples))}
+        change = _make_edit(config, run, edit, num, key, label, given, of_descent)
+        arrays = {'x': decode(change(restore()))}
     else:
         if given is None:
             labels, parts = labels_for(run, num, label), None
@@ -128,6 +126,32 @@ def _options(config, steps: int | None) -> dict:
     if steps is not None and 'num_steps' not in options:
         raise InputError(f'--steps: {steps}; this method draws in no number of steps')
     return options if steps is None else options | {'num_steps': steps}
+
+
+def _make_edit(
+    config,
+    run: Run,
+    edit: str,
+    num: int,
+    key: Key,
+    label: int | None,
+    given: str | None,
+    steps: int | None,
+) -> Callable[[TrainState], np.ndarray]:
+    """A function of the state that makes a picture of latents, its examples read already."""
+    size = config.sample.batch_size
+    if run.method.latents is None:
+        change = make_editor(run, edit, num, size)
+        examples = examples_of(config, run, given or HELD_OUT, max(num, NUM_SEEN), label)
+        return lambda state: change(state, examples)
+    explore, examples = make_explorer(run, edit, num, size, label, steps), None
+    if edit == 'project':
+        examples = examples_of(config, run, given or HELD_OUT, num, label)
+    elif given is not None:
+        raise InputError(
+            f'--given: {edit!r} is of latents that are drawn; only --edit=project takes examples'
+        )
+    return lambda state: explore(state, key, examples)
 
 
 def _restore(run: Run, config, workdir: Path, checkpoint: str, length: float | None) -> TrainState:

@@ -41,7 +41,10 @@ MESSAGE = (
 # Rooms by floor, from the ground up. A room imports from the floors below it.
 FLOORS = (
     ('types', 'errors', 'files', 'keys', 'runtime', 'parallel', 'hosts', 'preemption'),
-    ('processes', 'losses', 'quantizers', 'samplers', 'networks', 'data', 'metrics', 'averaging'),
+    (
+        *('processes', 'losses', 'quantizers', 'samplers', 'networks', 'data', 'metrics'),
+        *('averaging', 'projection'),
+    ),
     ('methods', 'huggingface'),
     (
         *('build', 'optim', 'state', 'step', 'checkpoint', 'writers', 'workdir', 'run'),
@@ -59,7 +62,7 @@ FLOORS = (
     ),
     (
         *('train', 'chores', 'evaluate', 'scoring', 'sample', 'completion', 'given', 'restore'),
-        *('coding', 'editing', 'encode'),
+        *('coding', 'editing', 'exploring', 'encode'),
         *('compare', 'export', 'animate', 'plan', 'inspect', 'replay', 'certify'),
     ),
 )
@@ -98,10 +101,14 @@ DOORS = {
     ('run', 'step'),
     ('editing', 'coding'),
     ('editing', 'given'),
+    ('exploring', 'coding'),
+    ('exploring', 'editing'),
+    ('exploring', 'given'),
     ('encode', 'coding'),
     ('encode', 'given'),
     ('sample', 'completion'),
     ('sample', 'editing'),
+    ('sample', 'exploring'),
     ('sample', 'given'),
     ('scoring', 'sample'),
     ('evaluate', 'scoring'),
