@@ -118,7 +118,7 @@ def scores(features: ml_collections.ConfigDict, *metrics: str) -> ml_collections
     return section(
         num=placeholder(int),
         metrics=metrics,
-        reference='train',  # or 'evaluation': what FD, KID, MMD, SW and PRDC compare with
+        reference='train',  # or 'evaluation': what FD, KID, MMD, SW, PRDC and class_kl compare with
         num_references=placeholder(int),  # examples of each split; None: all
         features=features,
     )
@@ -126,7 +126,9 @@ def scores(features: ml_collections.ConfigDict, *metrics: str) -> ml_collections
 
 def features(name: str, weights: str | None = None) -> ml_collections.ConfigDict:
     """What samples are looked at with; None for what an extractor does not need."""
-    found = section(name=name, weights=placeholder(str), width=placeholder(int))
+    found = section(
+        name=name, weights=placeholder(str), width=placeholder(int), law=placeholder(str)
+    )
     found.weights = weights
     return found
 
@@ -137,9 +139,21 @@ def score_points(config: ml_collections.ConfigDict) -> None:
     config.evaluate.scores = scores(looks, 'SW', 'MMD', 'PRDC', 'C2ST', 'memorization')
 
 
+def score_mixture(config: ml_collections.ConfigDict) -> None:
+    """Scores on the numbers themselves, of points of a mixture whose centers are known."""
+    looks = features('mixture.mixture')
+    looks.law = config.data.get_ref('name').identity()  # the data's, unless another one is set
+    config.evaluate.scores = scores(looks, 'modes', 'SW', 'MMD', 'PRDC', 'C2ST', 'memorization')
+
+
 def score_images(config: ml_collections.ConfigDict, weights: str) -> None:
     """Scores on the features of a net trained here: 'digits', or a file of --mode=export."""
     config.evaluate.scores = scores(features('feature_net.feature_net', weights), *_OF_IMAGES)
+
+
+def score_stacked(config: ml_collections.ConfigDict, weights: str) -> None:
+    """Scores of stacked images on the features of a net of single ones."""
+    config.evaluate.scores = scores(features('stacked.stacked', weights), 'modes', *_OF_IMAGES)
 
 
 def score_by_inception(config: ml_collections.ConfigDict) -> None:
@@ -157,6 +171,7 @@ def use_images(config: ml_collections.ConfigDict, source: str, name: str) -> Non
     config.data.flip = False
     config.data.dequantize = False
     config.data.binarize = placeholder(str)  # 'threshold', 'static' or 'dynamic': black and white
+    config.data.stacked = False  # three gray images on the channels of one
     config.data.labels_per_class = placeholder(int)  # so many training images keep it; None: all
     config.data.labels_seed = 0  # of which these are
     config.data.labeled_only = False  # the others are left out
