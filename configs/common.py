@@ -148,7 +148,8 @@ def score_mixture(config: ml_collections.ConfigDict) -> None:
 
 def score_images(config: ml_collections.ConfigDict, weights: str) -> None:
     """Scores on the features of a net trained here: 'digits', or a file of --mode=export."""
-    config.evaluate.scores = scores(features('feature_net.feature_net', weights), *_OF_IMAGES)
+    looks = features('feature_net.feature_net', weights)
+    config.evaluate.scores = scores(looks, 'modes', *_OF_IMAGES)
 
 
 def score_stacked(config: ml_collections.ConfigDict, weights: str) -> None:
@@ -257,6 +258,11 @@ def sampling(sampler: str, num_steps: int) -> ml_collections.ConfigDict:
         eta=placeholder(float),  # of ddim; None: no noise
         variance=placeholder(str),  # of ancestral: 'large' or 'small'
     )
+
+
+def truncation() -> ml_collections.ConfigDict:
+    """How a GAN is drawn from."""
+    return section(truncation=placeholder(float))  # None: from all latents; see methods/gan.py
 
 
 def whole_bound() -> ml_collections.ConfigDict:

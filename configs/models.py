@@ -232,17 +232,36 @@ def gan(adversarial: str, **fields) -> ml_collections.ConfigDict:
     return found
 
 
-def use_adam(config: ml_collections.ConfigDict, rate: float, **fields) -> None:
-    """Adam for both players of a GAN, without momentum unless `fields` say so."""
-    for player in ('generator', 'discriminator'):
-        options = {'learning_rate': rate, 'b1': 0.0, 'b2': 0.99, **fields}
-        config.optim[player] = section(name='adam', **options)
-
-
-def r3gan(config: ml_collections.ConfigDict, **fields) -> None:
-    """The networks of Huang et al. 2024 for both players."""
+def play(config: ml_collections.ConfigDict, room: str, **fields) -> None:
+    """The networks of a file for both players, with fields that they share."""
     for player, name in (('generator', 'Generator'), ('discriminator', 'Discriminator')):
-        config.networks[player] = section(name=f'r3gan.{name}', remat=False, **fields)
+        config.networks[player] = section(name=f'{room}.{name}', **fields)
+
+
+def use_adam(
+    config: ml_collections.ConfigDict, rate: float, num_steps: int | None = None, **fields
+) -> None:
+    """Adam for both players, without momentum unless `fields` say so. With `num_steps` the rate
+    falls along a cosine over so many."""
+    options = {'b1': 0.0, 'b2': 0.99}
+    if num_steps is not None:
+        options |= {'schedule': 'cosine', 'decay_steps': num_steps}
+    for player in ('generator', 'discriminator'):
+        config.optim[player] = section(name='adam', learning_rate=rate, **options)
+        config.optim[player].update(fields)
+
+
+def diff_augment() -> ml_collections.ConfigDict:
+    """What both players' examples go through before the discriminator sees them."""
+    return section(
+        name='diff_augment.diff_augment', policies=('color', 'translation', 'cutout')
+    )
+
+
+def ada(steps: int) -> ml_collections.ConfigDict:
+    """The same, as often as the discriminator's knowledge of real examples asks for; at the fastest
+    from never to always in so many `steps`."""
+    return section(name='ada.ada', target=0.6, steps=steps, blit=True, geometry=True, color=True)
 
 
 def resnet(**fields) -> ml_collections.ConfigDict:
@@ -316,6 +335,13 @@ def shrink_vqvae(config: ml_collections.ConfigDict) -> None:
     """A network and a codebook small enough for `:smoke`."""
     shrink_conv_autoencoder(config)
     config.method.quantizer.num_codes = 16
+
+
+def shrink_gan(config: ml_collections.ConfigDict, **fields) -> None:
+    """Both networks with these fields, and few latents, for `:smoke`."""
+    config.method.latent_channels = 4
+    for player in ('generator', 'discriminator'):
+        config.networks[player].update(fields)
 
 
 def shrink_chain(config: ml_collections.ConfigDict) -> None:
