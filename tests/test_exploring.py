@@ -1,6 +1,6 @@
 """Pictures of latents that are drawn: which latents each place of a grid shows.
 
-The generator is linear, so that a picture says what it was made of: 64 pixels are four layers of
+The generator, of averaged weights, is linear, so that a picture says what it was made of: 64 pixels are four layers of
 16 numbers, plus a hundred times the class.
 """
 
@@ -43,7 +43,7 @@ STATE = TrainState(
 def latent_space(num_layers: int, is_normal: bool, num_classes: int | None) -> LatentSpace:
     def draw(params, model_state, key, num, *, cond=None):
         assert (cond is None) == (num_classes is None)
-        w = jax.random.normal(key, (num, 16))
+        w = 10 * params['generator']['scale'] * jax.random.normal(key, (num, 16))
         if not is_normal:
             w = model_state['generator']['mean'] + w * DEVIATIONS @ ROTATION
         return jnp.repeat(w[:, None], num_layers, 1)
@@ -95,7 +95,7 @@ def test_each_row_goes_from_one_drawn_latent_to_another(base):
     w, _ = latents_of(explored(run, 'interpolate', 17))  # 4 x 4 is what fits
     np.testing.assert_allclose(np.diff(w, 2, axis=1), 0, atol=1e-4)
     ends = w[:, [0, -1]].reshape(8, 4, 16)
-    drawn = run.method.latents.draw(None, STATE.model_state, KEY, 8)
+    drawn = run.method.latents.draw(STATE.ema_params, STATE.model_state, KEY, 8)
     np.testing.assert_allclose(ends, drawn, atol=1e-4)
 
 
@@ -104,7 +104,7 @@ def test_between_normal_latents_the_path_keeps_their_length(base):
     w, _ = latents_of(explored(run, 'interpolate', 25))
     z = (w[:, :, 0] @ ROTATION.T) / DEVIATIONS
     lengths = np.linalg.norm(z, axis=-1)
-    drawn = np.linalg.norm(run.method.latents.draw(None, None, KEY, 10)[:, 0], axis=-1)
+    drawn = np.linalg.norm(run.method.latents.draw(STATE.ema_params, None, KEY, 10)[:, 0], axis=-1)
     expected = np.linspace(drawn[0::2], drawn[1::2], 5, axis=1)
     np.testing.assert_allclose(lengths, expected, rtol=0.01)
     assert (np.linalg.norm((z[:, 0] + z[:, -1]) / 2, axis=-1) < 0.9 * lengths[:, 2]).all()
