@@ -41,7 +41,10 @@ MESSAGE = (
 # Rooms by floor, from the ground up. A room imports from the floors below it.
 FLOORS = (
     ('types', 'errors', 'files', 'keys', 'runtime', 'parallel', 'hosts', 'preemption'),
-    ('processes', 'losses', 'quantizers', 'samplers', 'networks', 'data', 'metrics', 'averaging'),
+    (
+        *('processes', 'losses', 'augmentations', 'quantizers', 'samplers', 'networks', 'data'),
+        *('metrics', 'averaging'),
+    ),
     ('methods', 'huggingface'),
     (
         *('build', 'optim', 'state', 'step', 'checkpoint', 'writers', 'workdir', 'run'),
