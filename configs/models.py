@@ -253,15 +253,21 @@ def use_adam(
 
 def diff_augment() -> ml_collections.ConfigDict:
     """What both players' examples go through before the discriminator sees them."""
-    return section(
-        name='diff_augment.diff_augment', policies=('color', 'translation', 'cutout')
-    )
+    return section(name='diff_augment.diff_augment', policies=('color', 'translation', 'cutout'))
 
 
 def ada(steps: int) -> ml_collections.ConfigDict:
     """The same, as often as the discriminator's knowledge of real examples asks for; at the fastest
     from never to always in so many `steps`."""
-    return section(name='ada.ada', target=0.6, steps=steps, blit=True, geometry=True, color=True)
+    return section(
+        name='ada.ada',
+        target=0.6,  # of the mean sign of its answers
+        steps=steps,
+        blit=True,
+        geometry=True,
+        color=True,
+        xflip=True,  # False where mirrored images are others, as of letters
+    )
 
 
 def resnet(**fields) -> ml_collections.ConfigDict:

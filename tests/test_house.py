@@ -42,8 +42,8 @@ MESSAGE = (
 FLOORS = (
     ('types', 'errors', 'files', 'keys', 'runtime', 'parallel', 'hosts', 'preemption'),
     (
-        *('processes', 'losses', 'quantizers', 'samplers', 'networks', 'data', 'metrics'),
-        *('averaging', 'projection'),
+        *('processes', 'losses', 'augmentations', 'quantizers', 'samplers', 'networks', 'data'),
+        *('metrics', 'averaging', 'projection'),
     ),
     ('methods', 'huggingface'),
     (
