@@ -32,7 +32,7 @@ from jax import lax
 
 from gen_jax.errors import InputError
 from gen_jax.networks.layers import conv, zero_init
-from gen_jax.networks.resampling import filtered_downsample, filtered_upsample
+from gen_jax.networks.resampling import filtered_downsample, filtered_upsample, smallest_size
 from gen_jax.types import Array
 
 _SLOPE = 0.2
@@ -148,13 +148,13 @@ class Generator(nn.Module):
 
     def __post_init__(self):
         _check_fields(self)
-        _first_size(self.shape, self.widths)
+        smallest_size(self.shape, len(self.widths))
         super().__post_init__()
 
     @nn.compact
     def __call__(self, z: Array, label: Array | None = None, *, train: bool) -> Array:
         """z float32 `[B, latent_channels]` and labels int32 `[B]` to float32 `[B, *shape]`."""
-        size = _first_size(self.shape, self.widths)
+        size = smallest_size(self.shape, len(self.widths))
         if self.num_classes is not None:
             init = nn.initializers.normal(1 / math.sqrt(self.num_classes))
             table = nn.Embed(
@@ -198,7 +198,7 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, x: Array, label: Array | None = None, *, train: bool) -> Array:
         """x `[B, H, W, C]` and labels int32 `[B]` to logits, float32 `[B]`."""
-        size = _first_size(x.shape[1:], self.widths)
+        size = smallest_size(x.shape[1:], len(self.widths))
         h = Convolution(self.widths[-1], dtype=self.dtype, name='in')(x)
         for stage in reversed(range(len(self.widths))):
             if h.shape[-1] != self.widths[stage]:
@@ -234,17 +234,6 @@ def _blocks(network: Generator | Discriminator, h: Array, stage: int) -> Array:
 def _linear(features: int, dtype: str, name: str) -> nn.Dense:
     init = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
     return nn.Dense(features, use_bias=False, kernel_init=init, dtype=dtype, name=name)
-
-
-def _first_size(shape: Sequence[int], widths: Sequence[int]) -> tuple[int, int]:
-    """Height and width of the smallest stage."""
-    factor = 2 ** (len(widths) - 1)
-    if len(shape) != 3 or shape[0] % factor or shape[1] % factor:
-        raise InputError(
-            f'widths: {len(widths)} stages make images [height, width, channels] whose height and '
-            f'width are divisible by {factor}, and an example is {list(shape)}'
-        )
-    return shape[0] // factor, shape[1] // factor
 
 
 def _check_fields(network: Generator | Discriminator) -> None:

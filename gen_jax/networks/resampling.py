@@ -14,10 +14,12 @@ it is written as sums of shifted x for each phase, which need no convolution wit
 import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from gen_jax.errors import InputError
+from gen_jax.networks.layers import window_conv
 from gen_jax.types import Array
 
 # Of a triangle that is four pixels wide, as in all of StyleGAN2.
@@ -75,13 +77,98 @@ def filtered_downsample(x: Array, taps: Sequence[float] = BINOMIAL) -> Array:
     return upfirdn(x, _of_sum_1(taps), down=2, pad=((size - 1) // 2, (size - 2) // 2))
 
 
-def blur(x: Array, taps: Sequence[float] = BINOMIAL) -> Array:
-    """x `[B, H, W, C]` filtered to the same size, of taps of any sum but 0, with zeros around x.
+def blur(
+    x: Array,
+    taps: Sequence[float] = BINOMIAL,
+    *,
+    pad: tuple[int, int] | None = None,
+    gain: float = 1.0,
+) -> Array:
+    """x `[B, H, W, C]` filtered, of taps of any sum but 0, with zeros around x.
 
-    An even number of taps moves the image by half a pixel, to the right and down.
+    Without `pad` to the same size; an even number of taps then moves the image by half a pixel, to
+    the right and down.
     """
     size = len(taps)
-    return upfirdn(x, _of_sum_1(taps), pad=(size // 2, (size - 1) // 2))
+    pad = (size // 2, (size - 1) // 2) if pad is None else pad
+    return upfirdn(x, _of_sum_1(taps), pad=pad, gain=gain)
+
+
+def filtered_upsample_conv(x: Array, kernel: Array, taps: Sequence[float] = BINOMIAL) -> Array:
+    """x `[B, H, W, C]` with zeros between pixels, through a kernel `[3, 3, C, F]` and the filter:
+    `[B, 2H, 2W, F]`.
+
+    That is the convolution of `filtered_upsample(x)` with the kernel turned by half a circle, but
+    for the border, with a quarter of its multiplications.
+    """
+    size = len(taps)
+    pad = ((size - 1) // 2, (size - 2) // 2)
+    return blur(transposed_conv(x, kernel), taps, pad=pad, gain=4)
+
+
+def filtered_downsample_conv(x: Array, kernel: Array, taps: Sequence[float] = BINOMIAL) -> Array:
+    """The filter, and each second pixel of a convolution with a kernel `[3, 3, C, F]`: x
+    `[B, H, W, C]` to `[B, H/2, W/2, F]`, with zeros around x."""
+    size = len(taps)
+    return window_conv(blur(x, taps, pad=((size + 1) // 2, size // 2)), kernel, 2)
+
+
+def plain_transposed_conv(x: Array, kernel: Array) -> Array:
+    """x `[B, H, W, C]` with a zero between each two pixels, convolved with a kernel `[3, 3, C, F]`
+    wherever they touch, as XLA has it: pixel x_i adds kernel_k x_i to y_(2i + k).
+
+    Returns `[B, 2H + 1, 2W + 1, F]`.
+    """
+    return lax.conv_general_dilated(
+        x,
+        kernel[::-1, ::-1],
+        (1, 1),
+        ((2, 2), (2, 2)),
+        lhs_dilation=(2, 2),
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+
+
+def transposed_conv(x: Array, kernel: Array) -> Array:
+    """`plain_transposed_conv`, in the form that suits the backend.
+
+    On a CPU, whose convolutions of images with holes are naive loops, one convolution for even and
+    one for odd outputs, of rows and of columns.
+    """
+    if jax.default_backend() != 'cpu':
+        return plain_transposed_conv(x, kernel)
+    batch, height, width, _ = x.shape
+    seen = slice(None, None, -2), slice(1, 2)  # the taps, from the left, of even and odd outputs
+    rows = []
+    for i in range(2):
+        columns = []
+        for j in range(2):
+            y = lax.conv_general_dilated(
+                x,
+                kernel[seen[i], seen[j]],
+                (1, 1),
+                ((1 - i, 1 - i), (1 - j, 1 - j)),
+                dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+            )
+            columns.append(jnp.pad(y, ((0, 0), (0, i), (0, j), (0, 0))))
+        rows.append(jnp.stack(columns, 3))
+    y = jnp.stack(rows, 2).reshape(batch, 2 * height + 2, 2 * width + 2, -1)
+    return y[:, :-1, :-1]
+
+
+def smallest_size(shape: Sequence[int], num_stages: int) -> tuple[int, int]:
+    """Height and width of an example `[H, W, C]` halved from stage to stage.
+
+    Raises:
+      InputError: an example that cannot be halved that often.
+    """
+    factor = 2 ** (num_stages - 1)
+    if len(shape) != 3 or shape[0] % factor or shape[1] % factor:
+        raise InputError(
+            f'widths: {num_stages} stages are for images [height, width, channels] whose height '
+            f'and width are divisible by {factor}, and an example is {list(shape)}'
+        )
+    return shape[0] // factor, shape[1] // factor
 
 
 def _of_sum_1(taps: Sequence[float]) -> list[float]:

@@ -114,7 +114,7 @@ def test_shapes_from_the_smallest_image_on(shape, widths, first):
 
 
 def test_at_first_kernels_tables_and_bases_have_their_variances():
-    fields = {'num_classes': 64, 'widths': (96, 64), 'num_blocks': 1}
+    fields = {'num_classes': 64, 'widths': (96, 64), 'num_blocks': 1, 'group_width': 64}
     label = jnp.zeros(1, int)
     drawn = [
         jax.jit(functools.partial(network.init, train=True))(jax.random.key(0), *given, label)

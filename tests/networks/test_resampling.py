@@ -1,5 +1,7 @@
 """Filtered resampling against SciPy's, its positions, and its gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import scipy.signal
 from jax.test_util import check_grads
 
 from gen_jax.errors import InputError
-from gen_jax.networks import resampling
+from gen_jax.networks import layers, resampling
 
 X = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype(np.float32)
 RAMP = np.broadcast_to(np.arange(8.0, dtype=np.float32)[None, :, None, None], (1, 8, 8, 1))
@@ -103,6 +105,72 @@ def test_what_is_constant_stays_so_whatever_the_sum_of_the_taps(taps):
         assert y.shape == (1, size, size, 1)
         margin = slice(size // 3, -(size // 3))
         np.testing.assert_allclose(y[:, margin, margin], 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize('shape', [(4, 4, 8), (3, 5, 2)])
+def test_transposed_conv_equals_the_plain_one_and_so_do_two_gradients(shape):
+    x = jax.random.normal(jax.random.key(0), (2, *shape))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, shape[-1], 4))
+
+    def answers(convolve):
+        """Value, gradients, and the gradients of the norm of one."""
+
+        def value(x, kernel):
+            return jnp.sin(convolve(x, kernel)).sum()
+
+        def norm(x, kernel):
+            return (jax.grad(value)(x, kernel) ** 2).sum()
+
+        grads = jax.grad(value, (0, 1))(x, kernel), jax.grad(norm, (0, 1))(x, kernel)
+        return convolve(x, kernel), *grads
+
+    ours, theirs = (
+        jax.jit(functools.partial(answers, form))()
+        for form in (resampling.transposed_conv, resampling.plain_transposed_conv)
+    )
+    assert ours[0].shape == (2, 2 * shape[0] + 1, 2 * shape[1] + 1, 4)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+
+
+def test_transposed_conv_adds_the_kernel_at_each_second_place():
+    kernel = jnp.arange(9.0).reshape(3, 3, 1, 1)
+    x = jnp.zeros((1, 4, 4, 1)).at[0, 1, 2].set(2.0)
+    wanted = np.zeros((9, 9))
+    wanted[2:5, 4:7] = 2 * kernel[:, :, 0, 0]
+    np.testing.assert_array_equal(resampling.transposed_conv(x, kernel)[0, :, :, 0], wanted)
+
+
+def test_holes_are_for_other_backends(monkeypatch):
+    x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 3))
+
+    def program() -> str:
+        return jax.jit(lambda x: resampling.transposed_conv(x, kernel)).lower(x).as_text()
+
+    assert program().count('lhs_dilate = [1, 1]') == 4
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+    assert program().count('lhs_dilate = [2, 2]') == 1
+
+
+@pytest.mark.parametrize('taps', [(1, 3, 3, 1), (1, 2, 1), (1, 5, 10, 10, 5, 1)])
+def test_convolutions_with_the_filter_are_the_filter_and_a_convolution_but_for_the_border(taps):
+    x = jax.random.normal(jax.random.key(0), (1, 12, 14, 2))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 2, 4))
+    up = compiled(resampling.filtered_upsample_conv, kernel, taps)(x)
+    separate = layers.plain_conv(
+        compiled(resampling.filtered_upsample, taps)(x), kernel[::-1, ::-1]
+    )
+    assert up.shape == (1, 24, 28, 4)
+    inside = np.s_[:, 4:-4, 4:-4]
+    np.testing.assert_allclose(up[inside], separate[inside], rtol=1e-4, atol=1e-4)
+    down = compiled(resampling.filtered_downsample_conv, kernel, taps)(x)
+    blurred = layers.plain_conv(compiled(resampling.blur, taps)(x), kernel)
+    assert down.shape == (1, 6, 7, 4)
+    # The blur of an even number of taps has already moved by half a pixel.
+    first = 1 - len(taps) % 2
+    halved = blurred[:, first::2, first::2]
+    inside = np.s_[:, 2:-2, 2:-2]
+    np.testing.assert_allclose(down[inside], halved[inside], rtol=1e-4, atol=1e-4)
 
 
 def test_it_computes_in_the_type_of_the_image():
