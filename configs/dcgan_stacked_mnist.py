@@ -5,9 +5,8 @@
 
 The test of mode collapse of Metz et al. 2017: of 26,000 samples, how many of the 1,000 numbers
 occur, and how far their frequencies are from those of the data. What a sample is, a net of single
-digits says, which is trained by `configs/feature_net_mnist.py` and written by --mode=export; give it
-as `--config.evaluate.scores.features.weights=FILE`. The network is DCGAN's with fewer channels;
-R1 (Mescheder et al. 2018) is 0 in the original.
+digits says, which `configs/feature_net_mnist.py` trains and --mode=export writes; give it as
+`--config.evaluate.scores.features.weights=FILE`. The network is DCGAN's with fewer channels.
 """
 
 from configs import common, models
