@@ -5,8 +5,8 @@
 
 The networks, the optimizer's rate and the penalties of the authors' code, along their cosines. What
 differs: Adam's second decay and the average are those of their end, where theirs begin at less, and
-the augmentation adapts, where theirs becomes as strong as 0.55 along a cosine. The paper states an
-FID of 1.96. It is sized for many GPUs: 39,000 steps of 512 images are where the cosines end.
+the augmentation adapts, where theirs becomes as strong as 0.55 along a cosine. It is sized for many
+GPUs: 39,000 steps of 512 images are where the cosines end.
 """
 
 from configs import common, models

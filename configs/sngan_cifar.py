@@ -5,8 +5,7 @@
 
 The paper's residual networks, hinge loss, five turns of the discriminator for each of the
 generator's, and Adam. What differs: 64 examples in all turns, where the paper's generator has 128,
-samples are of averaged weights, and without labels. The paper states an FID of 21.7. It is sized
-for one GPU.
+samples are of averaged weights, and without labels. It is sized for one GPU.
 """
 
 from configs import common, models
