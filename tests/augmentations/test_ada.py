@@ -34,7 +34,7 @@ def images(*shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize('xflip', [True, False])
-def test_blits_are_flips_turns_and_shifts_in_this_order(xflip):
+def test_blits_are_flips_turns_and_shifts_as_numpy_does_them(xflip):
     x, p = images(8, 8, 2), 0.6
     apply = ada(DataSpec(x.shape), geometry=False, color=False, xflip=xflip).apply
     y = np.asarray(apply(jnp.broadcast_to(x, (NUM, *x.shape)), jax.random.key(0), p))
