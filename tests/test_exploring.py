@@ -1,7 +1,7 @@
 """Pictures of latents that are drawn: which latents each place of a grid shows.
 
-The generator, of averaged weights, is linear, so that a picture says what it was made of: 64 pixels are four layers of
-16 numbers, plus a hundred times the class.
+The generator, of averaged weights, is linear, so that a picture says what it was made of: 64 pixels
+are four layers of 16 numbers, plus a hundred times the class.
 """
 
 import importlib
