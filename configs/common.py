@@ -37,6 +37,8 @@ def get_base() -> ml_collections.ConfigDict:
     config.train.num_steps = 1000
     config.train.accumulate = 1  # parts that a batch is taken in, one after the other
     config.train.stop_after_skipped = 10  # steps in a row whose loss or gradient is not finite
+    # Rows in a row that show a symptom, such as a GAN's collapse; None: there is only a warning.
+    config.train.stop_after_symptoms = placeholder(int)
     config.train.log_every = 50
     config.train.evaluate_every = placeholder(int)  # None: never
     config.train.sample_every = placeholder(int)
@@ -116,7 +118,7 @@ def scores(features: ml_collections.ConfigDict, *metrics: str) -> ml_collections
     return section(
         num=placeholder(int),
         metrics=metrics,
-        reference='train',  # or 'evaluation': what FD, KID, MMD, SW and PRDC compare with
+        reference='train',  # or 'evaluation': what FD, KID, MMD, SW, PRDC and class_kl compare with
         num_references=placeholder(int),  # examples of each split; None: all
         features=features,
     )
@@ -124,7 +126,9 @@ def scores(features: ml_collections.ConfigDict, *metrics: str) -> ml_collections
 
 def features(name: str, weights: str | None = None) -> ml_collections.ConfigDict:
     """What samples are looked at with; None for what an extractor does not need."""
-    found = section(name=name, weights=placeholder(str), width=placeholder(int))
+    found = section(
+        name=name, weights=placeholder(str), width=placeholder(int), law=placeholder(str)
+    )
     found.weights = weights
     return found
 
@@ -135,9 +139,22 @@ def score_points(config: ml_collections.ConfigDict) -> None:
     config.evaluate.scores = scores(looks, 'SW', 'MMD', 'PRDC', 'C2ST', 'memorization')
 
 
+def score_mixture(config: ml_collections.ConfigDict) -> None:
+    """Scores on the numbers themselves, of points of a mixture whose centers are known."""
+    looks = features('mixture.mixture')
+    looks.law = config.data.get_ref('name').identity()  # the data's, unless another one is set
+    config.evaluate.scores = scores(looks, 'modes', 'SW', 'MMD', 'PRDC', 'C2ST', 'memorization')
+
+
 def score_images(config: ml_collections.ConfigDict, weights: str) -> None:
     """Scores on the features of a net trained here: 'digits', or a file of --mode=export."""
-    config.evaluate.scores = scores(features('feature_net.feature_net', weights), *_OF_IMAGES)
+    looks = features('feature_net.feature_net', weights)
+    config.evaluate.scores = scores(looks, 'modes', *_OF_IMAGES)
+
+
+def score_stacked(config: ml_collections.ConfigDict, weights: str) -> None:
+    """Scores of stacked images on the features of a net of single ones."""
+    config.evaluate.scores = scores(features('stacked.stacked', weights), 'modes', *_OF_IMAGES)
 
 
 def score_by_inception(config: ml_collections.ConfigDict) -> None:
@@ -155,6 +172,7 @@ def use_images(config: ml_collections.ConfigDict, source: str, name: str) -> Non
     config.data.flip = False
     config.data.dequantize = False
     config.data.binarize = placeholder(str)  # 'threshold', 'static' or 'dynamic': black and white
+    config.data.stacked = False  # three gray images on the channels of one
     config.data.labels_per_class = placeholder(int)  # so many training images keep it; None: all
     config.data.labels_seed = 0  # of which these are
     config.data.labeled_only = False  # the others are left out
@@ -240,6 +258,11 @@ def sampling(sampler: str, num_steps: int) -> ml_collections.ConfigDict:
         eta=placeholder(float),  # of ddim; None: no noise
         variance=placeholder(str),  # of ancestral: 'large' or 'small'
     )
+
+
+def truncation() -> ml_collections.ConfigDict:
+    """How a GAN is drawn from."""
+    return section(truncation=placeholder(float))  # None: from all latents; see methods/gan.py
 
 
 def whole_bound() -> ml_collections.ConfigDict:

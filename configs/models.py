@@ -208,6 +208,68 @@ def use_discriminator(config: ml_collections.ConfigDict, start: int, **fields) -
     config.method.adaptive_weight = True
 
 
+def gan(adversarial: str, **fields) -> ml_collections.ConfigDict:
+    """A generative adversarial network; where `fields` say nothing nothing is asked of the players
+    besides their game."""
+    found = section(
+        name='gan.gan',
+        adversarial=section(name=adversarial),
+        latent_channels=128,
+        class_conditional=False,
+        discriminator_steps=1,  # in each step, on as many parts of the batch
+        r1=0.0,
+        r2=0.0,
+        gradient_penalty=0.0,
+        penalty_every=1,  # above 1: a turn of its own in each so many steps
+        penalty_final=1.0,  # what penalties are multiplied by at last,
+        penalty_steps=0,  # and the step that is
+        consistency=0.0,
+        path_length=0.0,
+        path_length_every=4,
+        style_mixing=0.0,
+    )
+    found.update(fields)
+    return found
+
+
+def play(config: ml_collections.ConfigDict, room: str, **fields) -> None:
+    """The networks of a file for both players, with fields that they share."""
+    for player, name in (('generator', 'Generator'), ('discriminator', 'Discriminator')):
+        config.networks[player] = section(name=f'{room}.{name}', **fields)
+
+
+def use_adam(
+    config: ml_collections.ConfigDict, rate: float, num_steps: int | None = None, **fields
+) -> None:
+    """Adam for both players, without momentum unless `fields` say so. With `num_steps` the rate
+    falls along a cosine over so many."""
+    options = {'b1': 0.0, 'b2': 0.99}
+    if num_steps is not None:
+        options |= {'schedule': 'cosine', 'decay_steps': num_steps}
+    for player in ('generator', 'discriminator'):
+        config.optim[player] = section(name='adam', learning_rate=rate, **options)
+        config.optim[player].update(fields)
+
+
+def diff_augment() -> ml_collections.ConfigDict:
+    """What both players' examples go through before the discriminator sees them."""
+    return section(name='diff_augment.diff_augment', policies=('color', 'translation', 'cutout'))
+
+
+def ada(steps: int) -> ml_collections.ConfigDict:
+    """The same, as often as the discriminator's knowledge of real examples asks for; at the fastest
+    from never to always in so many `steps`."""
+    return section(
+        name='ada.ada',
+        target=0.6,  # of the mean sign of its answers
+        steps=steps,
+        blit=True,
+        geometry=True,
+        color=True,
+        xflip=True,  # False where mirrored images are others, as of letters
+    )
+
+
 def resnet(**fields) -> ml_collections.ConfigDict:
     """A network that names what is in an image."""
     return section(name='resnet.ResNet', num_groups=8, dropout=0.0, remat=False, **fields)
@@ -279,6 +341,13 @@ def shrink_vqvae(config: ml_collections.ConfigDict) -> None:
     """A network and a codebook small enough for `:smoke`."""
     shrink_conv_autoencoder(config)
     config.method.quantizer.num_codes = 16
+
+
+def shrink_gan(config: ml_collections.ConfigDict, **fields) -> None:
+    """Both networks with these fields, and few latents, for `:smoke`."""
+    config.method.latent_channels = 4
+    for player in ('generator', 'discriminator'):
+        config.networks[player].update(fields)
 
 
 def shrink_chain(config: ml_collections.ConfigDict) -> None:

@@ -27,6 +27,7 @@ PARTS = {
     'posterior': 'networks',
     'quantizer': 'quantizers',
     'adversarial': 'losses',
+    'augmentation': 'augmentations',
 }
 # Arguments of a network that its section does not hold, and what decides them instead.
 DECIDED_BY = {

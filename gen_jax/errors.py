@@ -3,6 +3,7 @@
     0    the work was done
     2    bad input                                                     InputError
     3    losses or gradients are not finite any more                   Diverged
+         or a metric says that training goes wrong                     Collapsed
     4    a certificate that does not hold, or a damaged checkpoint     CheckFailed
     75   asked to end by a signal; saved, and goes on when it is       Preempted
          started again
@@ -33,6 +34,12 @@ class InputError(Ended, ValueError):
 
 class Diverged(Ended):
     """Training met numbers that are not finite, again and again."""
+
+    status = 3
+
+
+class Collapsed(Ended):
+    """Training goes wrong by its own numbers, which are finite."""
 
     status = 3
 

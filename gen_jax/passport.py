@@ -24,8 +24,8 @@ MUST_BE_EQUAL = (
     'data_fingerprint',
 )
 _NORMAL_95 = 1.959964
-_SHARES = ('precision', 'recall', 'coverage', 'C2ST', 'accuracy', 'exact_copies')
-_DISTANCES = ('FD', 'SW')
+_SHARES = ('precision', 'recall', 'coverage', 'C2ST', 'accuracy', 'exact_copies', 'confident')
+_NEVER_NEGATIVE = ('FD', 'SW', 'modes', 'smallest_class', 'class_kl')
 
 
 def record(
@@ -54,7 +54,8 @@ def record(
 
 
 def interval(metric: str, value: float, stderr: float, n: int) -> list[float]:
-    """95 %: 1.96 errors to either side, Wilson's for a share, and never below a distance of 0."""
+    """95 %: 1.96 errors to either side, Wilson's for a share, and not below 0 where values never
+    are."""
     if metric in _SHARES:
         # As many examples as would have this error; n where none, or all, were counted.
         count = value * (1 - value) / stderr**2 if stderr > 0 and 0 < value < 1 else n
@@ -63,7 +64,7 @@ def interval(metric: str, value: float, stderr: float, n: int) -> list[float]:
         spread = np.sqrt(z * value * (1 - value) + z * z / 4) / (1 + z)
         return [float(middle - spread), float(middle + spread)]
     low = value - _NORMAL_95 * stderr
-    return [float(max(low, 0.0) if metric in _DISTANCES else low), float(value + value - low)]
+    return [float(max(low, 0.0) if metric in _NEVER_NEGATIVE else low), float(value + value - low)]
 
 
 def absent(metric: str, n: int, reason: str) -> dict:

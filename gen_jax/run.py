@@ -36,6 +36,7 @@ _MAY_BE_NONE = (
     'train.keep_checkpoints',
     'train.keep_every',
     'train.checkpoint_minutes',
+    'train.stop_after_symptoms',
     'ema.snapshot_every',
     'evaluate.num_batches',
     'evaluate.scores.num',

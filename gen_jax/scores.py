@@ -6,6 +6,8 @@
     SW     sliced Wasserstein distance          from the reference split
     PRDC   precision, recall, density, coverage of the reference split
     IS     Inception-style score                of the samples alone
+    modes  confident samples, modes, and the smallest and largest class: of the samples alone;
+           class_kl, of frequencies of classes: from the reference split
     C2ST   accuracy of telling samples from     held-out examples, which no model has seen
     memorization   nearer, copied, exact_copies: distances to the training split beside those of
            held-out examples
@@ -18,8 +20,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from gen_jax.features.extractor import Embedded, Extractor
-from gen_jax.metrics import classifier, frechet, mmd, precision_recall, sliced_wasserstein
+from gen_jax.metrics import classifier, frechet, mmd, modes, precision_recall, sliced_wasserstein
 from gen_jax.metrics.memorization import exact_copies, memorization
 from gen_jax.passport import absent, record
 
@@ -85,11 +89,23 @@ def _prdc(sets: Sets) -> Iterator[Score]:
 
 
 def _is(sets: Sets) -> Iterator[Score]:
+    settings = {'num_splits': 10}
+    value = classifier.inception_style_score(_probabilities(sets), **settings)
+    yield Score('IS', *value, against=(), settings=settings)
+
+
+def _modes(sets: Sets) -> Iterator[Score]:
+    probabilities, settings = _probabilities(sets), {'threshold': 0.9}
+    for name, value in modes.mode_coverage(probabilities, **settings).items():
+        yield Score(name, *value, against=(), settings=settings)
+    value = modes.class_kl(probabilities, sets.reference.probabilities)
+    yield Score('class_kl', *value, against=('reference',))
+
+
+def _probabilities(sets: Sets) -> np.ndarray:
     if sets.samples.probabilities is None:
         raise ValueError('these features come without probabilities of classes')
-    settings = {'num_splits': 10}
-    value = classifier.inception_style_score(sets.samples.probabilities, **settings)
-    yield Score('IS', *value, against=(), settings=settings)
+    return sets.samples.probabilities
 
 
 def _c2st(sets: Sets) -> Iterator[Score]:
@@ -117,6 +133,7 @@ METRICS: dict[str, Callable[[Sets], Iterator[Score]]] = {
     'SW': _sw,
     'PRDC': _prdc,
     'IS': _is,
+    'modes': _modes,
     'C2ST': _c2st,
     'memorization': _memorization,
 }
@@ -126,6 +143,11 @@ ESTIMATORS = {
     'MMD': 'estimate (unbiased)',
     'SW': 'estimate (of finite samples: biased upward)',
     'IS': 'estimate (of finite samples: biased downward)',
+    'confident': 'estimate (unbiased)',
+    'modes': 'estimate (of finite samples: biased downward)',
+    'smallest_class': 'estimate (of finite samples: biased downward)',
+    'largest_class': 'estimate (of finite samples: biased upward)',
+    'class_kl': 'estimate (of finite samples: biased upward)',
     'C2ST': 'estimate (held-out accuracy; 1/2 where nothing tells them apart)',
     'nearer': 'estimate (Mann-Whitney; 1/2 where samples are like unseen data)',
     'copied': 'estimate (excess of near copies over those among unseen data)',
@@ -143,6 +165,7 @@ def names_of(metrics: tuple[str, ...]) -> list[str]:
     """What the records of these metrics call theirs."""
     several = {
         'PRDC': ['precision', 'recall', 'density', 'coverage'],
+        'modes': ['confident', 'modes', 'smallest_class', 'largest_class', 'class_kl'],
         'memorization': ['nearer', 'copied', 'exact_copies'],
     }
     return [name for metric in metrics for name in several.get(metric, [metric])]

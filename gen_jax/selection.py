@@ -13,6 +13,7 @@ from gen_jax.writers import read_rows
 # one half, and everything else is better when it is lower.
 HIGHER_IS_BETTER = (
     *('precision', 'recall', 'density', 'coverage', 'IS', 'accuracy'),
+    *('confident', 'modes', 'smallest_class'),
     *('active_units', 'psnr', 'code_usage', 'code_perplexity'),
 )
 BEST_AT_HALF = ('C2ST', 'nearer')

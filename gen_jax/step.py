@@ -63,9 +63,10 @@ def train_step(
       axis_name: the mapped axis to average over; None under jit, where means are global already.
 
     Returns:
-      The state after, and `{'<player>/<name>': scalar}` with `skipped`, the steps skipped so far,
-      and `skipped_in_a_row`. The metrics of a phase that this step leaves out are NaN. Where a
-      player's optimizer skips large gradients (`optim.py`), `too_large` is how many so far.
+      The state after, and `{'<player>/<name>': scalar}`, or `'<player>/<phase>_<name>'` of a phase
+      with a name, with `skipped`, the steps skipped so far, and `skipped_in_a_row`. The metrics of
+      a phase that this step leaves out are NaN. Where a player's optimizer skips large gradients
+      (`optim.py`), `too_large` is how many so far.
     """
     step_key = jax.random.fold_in(state.key, state.step)
     before, finite, metrics = state, jnp.bool_(True), {}
@@ -158,7 +159,8 @@ def run_phase(
     num_too_large = optax.tree.get(own_state, 'num_too_large')
     if num_too_large is not None:
         metrics['too_large'] = num_too_large.astype(jnp.float32)
-    return state, {f'{player}/{name}': value for name, value in metrics.items()}, finite
+    stem = f'{player}/' if phase.name is None else f'{player}/{phase.name}_'
+    return state, {f'{stem}{name}': value for name, value in metrics.items()}, finite
 
 
 def gradient_of(

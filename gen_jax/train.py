@@ -12,15 +12,15 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gen_jax import divergence, hosts, parallel, preemption, restore
+from gen_jax import divergence, hosts, parallel, preemption, restore, symptoms
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
 from gen_jax.chores import Chores
 from gen_jax.data.dataset import Dataset, batch_indices
-from gen_jax.errors import Diverged, Preempted
+from gen_jax.errors import Collapsed, Diverged, Preempted
 from gen_jax.run import assemble, batches_after, compile_step, initialize, load_data
 from gen_jax.state import TrainState, count_parameters
-from gen_jax.writers import Display, Report
+from gen_jax.writers import Display, Report, read_rows
 
 
 def train(config, workdir: Path) -> TrainState:
@@ -33,6 +33,7 @@ def train(config, workdir: Path) -> TrainState:
       InputError: bad config, missing data, or a folder that is not this run's to work in.
       Preempted: a signal asked the run to end; its last step is saved.
       Diverged: `train.stop_after_skipped` steps in a row were not finite; see `divergence.py`.
+      Collapsed: `train.stop_after_symptoms` rows in a row showed a symptom; see `symptoms.py`.
     """
     # Setup: everything that can be wrong is found before anything is written.
     workdirs.check(workdir, config)
@@ -71,6 +72,8 @@ def train(config, workdir: Path) -> TrainState:
         # Loop
         sentinel = divergence.Sentinel(every.stop_after_skipped)
         sentinel.follow(first, int(state.guard.in_a_row))
+        before = [row for row in read_rows(workdir / 'metrics.jsonl') if row['step'] <= first]
+        watch = symptoms.Watch(run.method.symptoms, every.stop_after_symptoms, before)
         with (
             contextlib.closing(batches_after(first, dataset, config)) as batches,
             Display(every.num_steps, first, hidden=not hosts.is_first()) as display,
@@ -91,12 +94,16 @@ def train(config, workdir: Path) -> TrainState:
                         if chores.is_due(step, every.log_every) or step == 1:
                             report.hold(step, metrics)
                         sentinel.follow(step, in_a_row)
+                        watch.follow(report.take())
                         preemption.check()
                     chores.do(step, state, report)
                 sentinel.finish()
             except Preempted:
                 chores.save(step, state, report)
                 raise Preempted(f'asked to end: step {step} is saved') from None
+            except Collapsed as reason:
+                chores.save(step, state, report)
+                raise Collapsed(f'{reason}; step {step} is saved') from None
             except Diverged as reason:
                 chores.save(step, state, report)
                 raise Diverged(_record(reason, state, dataset, config, workdir)) from None

@@ -196,6 +196,7 @@ class Report:
         self._seconds_before = self._writer.seconds_before if self._writer else 0.0
         self._begun = time.perf_counter()
         self._held = None
+        self._new_rows = []
         # The window of the rate: when and at which step it began, and the time spent elsewhere.
         # It opens with the first row, after compilation.
         self._window: tuple[float, int] | None = None
@@ -240,6 +241,12 @@ class Report:
         if rate is not None:
             row['examples_per_second'] = round(rate, 2)
         self._write(step, row)
+        self._new_rows.append({'step': step, **row})
+
+    def take(self) -> list[dict]:
+        """The rows of training since the last call, for whoever looks at them."""
+        taken, self._new_rows = self._new_rows, []
+        return taken
 
     def sync(self) -> None:
         """Writes what is held, and returns when all rows are on disk for good."""

@@ -42,13 +42,22 @@ MESSAGE = (
 FLOORS = (
     ('types', 'errors', 'files', 'keys', 'runtime', 'parallel', 'hosts', 'preemption'),
     (
-        *('processes', 'losses', 'quantizers', 'samplers', 'networks', 'data', 'metrics'),
-        *('averaging', 'projection'),
+        *('processes', 'losses', 'augmentations', 'quantizers', 'samplers', 'networks', 'data'),
+        *('metrics', 'averaging', 'projection'),
     ),
     ('methods', 'huggingface'),
     (
         *('build', 'optim', 'state', 'step', 'checkpoint', 'writers', 'workdir', 'run'),
-        *('manifest', 'divergence', 'features', 'selection', 'passport', 'scores', 'report'),
+        *(
+            'manifest',
+            'divergence',
+            'symptoms',
+            'features',
+            'selection',
+            'passport',
+            'scores',
+            'report',
+        ),
         'trained',
     ),
     (

@@ -40,8 +40,15 @@ def test_a_share_has_the_interval_of_wilson():
     )
 
 
+def test_what_cannot_be_negative_has_no_interval_below():
+    assert fd(metric='class_kl', value=0.01)['interval'] == pytest.approx([0, 0.01 + 0.1959964])
+    assert fd(metric='KID', value=0.01)['interval'][0] == pytest.approx(0.01 - 0.1959964)
+
+
 def test_records_know_where_better_lies():
     assert fd()['better'] == 'lower' and fd(metric='recall')['better'] == 'higher'
+    assert fd(metric='modes')['better'] == fd(metric='smallest_class')['better'] == 'higher'
+    assert fd(metric='class_kl')['better'] == fd(metric='largest_class')['better'] == 'lower'
 
 
 def test_models_may_differ():

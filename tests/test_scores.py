@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gen_jax.features.extractor import Embedded, Extractor
-from gen_jax.metrics import frechet, mmd
+from gen_jax.metrics import frechet, mmd, modes
 from gen_jax.metrics.memorization import digests
 from gen_jax.scores import METRICS, Sets, measure, names_of, splits_for
 
@@ -37,6 +37,12 @@ def test_every_metric_gives_the_records_that_it_is_known_for(sets):
     assert records['nearer-x']['n'] == records['C2ST-x']['n'] == 200
     assert records['C2ST-x']['value'] > 0.6 and records['exact_copies']['value'] == 0
     assert not records['nearer-x']['flagged']
+    divergence = modes.class_kl(sets.samples.probabilities, sets.held_out.probabilities)
+    assert records['class_kl-x']['value'] == divergence[0]
+    assert records['class_kl-x']['reference'] == {'evaluation': 200}
+    assert records['modes-x']['reference'] == {} and records['modes-x']['settings'] == {
+        'threshold': 0.9
+    }
     assert records['exact_copies'].pop('extractor') is None
     for record in records.values():
         assert record['nfe'] == 3 and record.get('extractor', {'hash': 'x'})['hash'] == 'x'
@@ -54,8 +60,9 @@ def test_copies_are_flagged(sets):
 def test_what_cannot_be_measured_is_left_out_and_named(sets, capsys):
     rng = np.random.default_rng(1)
     few = sets._replace(samples=embedded(rng, 15, with_classes=False))
-    records = measure(few, ('IS', 'memorization', 'KID'), LOOK, 'train', {})
-    assert records.keys() == {'IS-x', 'exact_copies', 'memorization-x', 'KID-x'}
+    records = measure(few, ('IS', 'modes', 'memorization', 'KID'), LOOK, 'train', {})
+    assert records.keys() == {'IS-x', 'modes-x', 'exact_copies', 'memorization-x', 'KID-x'}
+    assert records['modes-x']['value'] is None
     assert records['IS-x']['value'] is None and 'left out' in records['IS-x']['estimator']
     assert records['exact_copies']['value'] == 0
     said = capsys.readouterr().err
@@ -69,6 +76,10 @@ def test_held_out_examples_are_the_yardstick(sets):
     record = measure(sets._replace(reference=sets.train), ('KID',), LOOK, 'train', {})['KID-x']
     value, error = mmd.kid(sets.held_out.features, sets.train.features)
     assert record['held_out'] == {'value': value, 'stderr': error, 'n': 200}
+    records = measure(sets._replace(reference=sets.train), ('modes',), LOOK, 'train', {})
+    assert {record['held_out']['n'] for record in records.values()} == {200}
+    found = modes.mode_coverage(sets.held_out.probabilities)['smallest_class'][0]
+    assert records['smallest_class-x']['held_out']['value'] == found
     assert 'held_out' not in measure(sets, ('KID',), LOOK, 'evaluation', {})['KID-x']
 
 
@@ -84,3 +95,4 @@ def test_each_metric_says_which_splits_it_looks_at():
     assert splits_for(('C2ST',), 'train') == {'evaluation'}
     assert splits_for(('memorization', 'SW'), 'evaluation') == {'train', 'evaluation'}
     assert splits_for(('IS',), 'train') == set()
+    assert splits_for(('modes',), 'evaluation') == {'evaluation'}

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import common
 from gen_jax.errors import InputError
+from gen_jax.features.stacked import stacked
 from gen_jax.run import assemble, initialize, load_data
-from gen_jax.scoring import _labels, make_scores
+from gen_jax.scoring import _labels, extractor_of, make_scores
 
 
 @pytest.fixture(scope='module')
@@ -52,6 +54,39 @@ def test_copies_are_counted_in_all_of_the_training_split(config):
     )
     score = make_scores(run._replace(method=method), config, metrics=('memorization',), num=40)
     assert score(initialize(run, 0), dataset).records['exact_copies']['value'] == 1.0
+
+
+def test_points_of_a_mixture_are_counted_by_the_centers_of_the_data(config):
+    """The law is that of the data, which a flag may set to another."""
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        common.score_mixture(config)
+    config.data.name = '25gaussians'
+    config.evaluate.scores.num_references, config.sample.batch_size = None, 1000
+    run, dataset = assemble(config), load_data(config)
+    real = dataset.train.fetch(np.arange(1000))['x']
+    method = run.method._replace(
+        sample=lambda params, model_state, key, num, cond=None, **options: jnp.asarray(real[:num])
+    )
+    run = run._replace(method=method)
+    score = make_scores(run, config, metrics=('modes',), num=1000)
+    records = score(initialize(run, 0), dataset).records
+    assert records['modes-25gaussians']['value'] == 25
+    assert records['confident-25gaussians']['value'] == pytest.approx(0.98889, abs=0.012)
+    assert records['class_kl-25gaussians']['value'] < 1e-3  # these are the references
+    config.evaluate.scores.features.law = None
+    assert config.data.name == '25gaussians'
+
+
+def test_stacked_images_are_looked_at_by_a_net_of_single_ones():
+    config = importlib.import_module('configs.ddpm_digits').get_config('smoke')
+    with config.unlocked():
+        common.score_stacked(config, weights='digits')
+    config.data.stacked = True
+    spec = assemble(config).spec
+    assert spec.shape == (8, 8, 3) and 'modes' in config.evaluate.scores.metrics
+    look = extractor_of(config.evaluate.scores.features, spec)
+    assert look.hash == stacked(spec, weights='digits').hash
 
 
 def test_samples_that_are_not_finite_have_no_scores(config, capsys):

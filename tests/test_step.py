@@ -97,6 +97,18 @@ def test_a_lazy_phase_runs_only_on_its_steps():
     assert moved == values == [False, False, True, False, False, True]
 
 
+def test_metrics_of_a_named_phase_do_not_hide_those_of_its_player():
+    """A lazy turn would else overwrite its player's own metrics, with NaN in most steps."""
+    method = game()
+    first, second = method.phases
+    method = method._replace(phases=(first, second._replace(player='a', every=2, name='lazy')))
+    optimizers = {'a': SGD['a']}
+    state = init_state(method, optimizers, 0, BATCH)
+    _, metrics = train_step(state, BATCH, method=method, optimizers=optimizers, ema_decay=0.9)
+    assert metrics['a/loss'] > 0 and np.isnan(metrics['a/lazy_loss'])
+    np.testing.assert_allclose(metrics['a/grad_norm'], 9.0, rtol=1e-6)
+
+
 def test_the_base_key_never_changes_and_noise_is_a_function_of_the_step():
     method = game(noise=1.0)
     state = init_state(method, SGD, 0, BATCH)

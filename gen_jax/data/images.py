@@ -8,8 +8,8 @@
     synthetic  soft blobs with the spec of the set that `name` names         synthetic.py
 
 Every batch holds `x`, float32 `[B, H, W, C]` in [-1, 1], and, where there are classes, `label`,
-int32 `[B]`. How levels become numbers is in `pixels.py`, how they become two in `binary.py`, and
-how few of the labels may be known in `labels.py`.
+int32 `[B]`. How levels become numbers is in `pixels.py`, how they become two in `binary.py`, how
+three images become one in `stacked.py`, and how few of the labels may be known in `labels.py`.
 """
 
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from gen_jax.data import binary, image_files, labels, pixels, synthetic, tfds_images
 from gen_jax.data.dataset import Arrays, Dataset, Description, Split, digest
 from gen_jax.data.pixels import Images, ImageSet
+from gen_jax.data.stacked import stack, stacked_spec
 from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
 
@@ -38,6 +39,7 @@ def load(
     flip: bool = False,
     dequantize: bool = False,
     binarize: str | None = None,
+    stacked: bool = False,
     labels_per_class: int | None = None,
     labels_seed: int = 0,
     labeled_only: bool = False,
@@ -56,6 +58,8 @@ def load(
       dequantize: add uniform noise of one level's width, in training and evaluation.
       binarize: how images become black and white, one of the rules in `binary.py`; None: they stay
         what they are.
+      stacked: each image is three gray ones of the set, one in each of its colors, and its class is
+        that of all three. See `stacked.py`; what else is asked for is done to the stacked images.
       labels_per_class: how many training images of each class keep their label, the others having
         the label -1, unknown; None: all. See `labels.py`.
       labels_seed: of which these are.
@@ -68,6 +72,8 @@ def load(
     binary.check(binarize, dequantize)
     labels.check(labels_per_class, labels_seed, labeled_only)
     images = _read(source, name, data_dir, image_size, channels)
+    if stacked:
+        images = stack(images)
     levels = images.spec.levels
     if binarize is not None:
         images = binary.binarized(images, binarize)
@@ -94,6 +100,7 @@ def describe(
     flip: bool = False,
     dequantize: bool = False,
     binarize: str | None = None,
+    stacked: bool = False,
     labels_per_class: int | None = None,
     labels_seed: int = 0,
     labeled_only: bool = False,
@@ -121,13 +128,16 @@ def describe(
             f'{synthetic.NUM_TRAIN:,} training and {synthetic.NUM_EVALUATION:,} evaluation images',
         )
         found = Description(spec, True, lines)
+    if stacked:
+        found = found._replace(spec=stacked_spec(found.spec))
+    three = ['stacked: three gray images on the channels of each'] if stacked else []
     noise = ['uniform noise of one level is added'] if dequantize else []
     mirror = ['half of the training images are mirrored'] if flip else []
     two = [f'black and white, by the rule {binarize!r}'] if binarize else []
     few = labels.lines(found.spec.num_classes, labels_per_class, labels_seed, labeled_only)
     spec = found.spec._replace(dequantized=dequantize)
     spec = spec._replace(levels=2) if binarize else spec
-    lines = (*found.lines, *mirror, *two, *few, *noise)
+    lines = (*found.lines, *three, *mirror, *two, *few, *noise)
     partly_labeled = labels_per_class is not None and not labeled_only
     return found._replace(spec=spec, lines=lines, partly_labeled=partly_labeled)
 

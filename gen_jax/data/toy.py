@@ -41,6 +41,13 @@ class Law(NamedTuple):
     log_density: Callable[[np.ndarray], np.ndarray]
 
 
+class Mixture(NamedTuple):
+    """Equation (1): centers c_k `[K, 2]`, float64, and the deviation s."""
+
+    centers: np.ndarray
+    deviation: float
+
+
 def _mixture(centers: np.ndarray, deviation: float) -> Law:
     """Equation (1)."""
 
@@ -148,9 +155,12 @@ def _pinwheel(arms: int, radius: float, along: float, across: float, turn: float
     return Law(sample, log_density)
 
 
+MIXTURES = {
+    '8gaussians': Mixture(_circle(8, 0.7), 0.05),
+    '25gaussians': Mixture(_grid(5, 0.8), 0.03),
+}
 LAWS = {
-    '8gaussians': _mixture(_circle(8, 0.7), 0.05),
-    '25gaussians': _mixture(_grid(5, 0.8), 0.03),
+    **{name: _mixture(*mixture) for name, mixture in MIXTURES.items()},
     'rings': _rings((0.25, 0.5, 0.75), 0.03),
     'moons': _moons(0.5, 0.05),
     'checkerboard': _checkerboard(),

@@ -19,11 +19,23 @@ LossFn = Callable[[Mapping[str, Tree], Any, Batch, Key], tuple[Array, tuple[Tree
 
 
 class Phase(NamedTuple):
-    """One player's turn in a step."""
+    """One player's turn in a step.
+
+    Metrics of turns of one player that have one name are those of the last of them.
+    """
 
     player: str
     loss: LossFn
     every: int = 1  # runs on the steps divisible by this (lazy regularization)
+    name: str | None = None  # stands before the names of its metrics
+
+
+class Symptom(NamedTuple):
+    """What a metric of training looks like when a run goes wrong though its numbers are finite."""
+
+    metric: str  # '<player>/<name>'
+    least: float  # below it something is wrong
+    meaning: str  # what, and what may help
 
 
 class Ratio(NamedTuple):
@@ -138,6 +150,7 @@ class Method(NamedTuple):
     codec: of a method that encodes examples; None for others.
     latents: of a method that draws examples from latents and encodes none; None for others.
     learns_unlabeled: whether the label of an example that it trains on may be -1, unknown.
+    symptoms: of training that goes wrong; see `symptoms.py`.
     """
 
     init: Callable[[Key, Batch], tuple[dict, dict]]
@@ -153,6 +166,7 @@ class Method(NamedTuple):
     codec: Codec | None = None
     latents: LatentSpace | None = None
     learns_unlabeled: bool = False
+    symptoms: tuple[Symptom, ...] = ()
 
     @property
     def trained(self) -> tuple[str, ...]:

@@ -173,6 +173,11 @@ class Critic(NamedTuple):
             raise InputError(
                 "method.adversarial: None; a discriminator needs one, name='adversarial.hinge'"
             )
+        if self.game.is_relativistic:
+            raise InputError(
+                'method.adversarial.name: a generator that looks at real examples, which here are '
+                "its own input; use 'adversarial.hinge' or 'adversarial.non_saturating'"
+            )
         if not self.weight > 0:
             raise InputError(f'method.adversarial_weight: {self.weight} must be above 0')
         if self.start < 0:

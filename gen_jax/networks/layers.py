@@ -139,12 +139,10 @@ def phases_conv(x: Array, kernel: Array) -> Array:
         low, center, high = kernel
         return jnp.stack([low, center + high]), jnp.stack([low + center, high])
 
-    batch, height, width, _ = x.shape
-    rows = []
+    phases = []
     for i, taps in enumerate(halves(kernel)):
-        columns = []
         for j, square in enumerate(halves(taps.swapaxes(0, 1))):
-            columns.append(
+            phases.append(
                 lax.conv_general_dilated(
                     x,
                     square.swapaxes(0, 1),
@@ -153,7 +151,14 @@ def phases_conv(x: Array, kernel: Array) -> Array:
                     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
                 )
             )
-        rows.append(jnp.stack(columns, 3))
+    return interleave(*phases)
+
+
+def interleave(*phases: Array) -> Array:
+    """An image `[B, 2 H, 2 W, C]` of four `[B, H, W, C]`: its pixels in even rows and even columns,
+    in even rows and odd columns, in odd rows and even columns, in odd rows and odd columns."""
+    batch, height, width, _ = phases[0].shape
+    rows = [jnp.stack(phases[:2], 3), jnp.stack(phases[2:], 3)]
     return jnp.stack(rows, 2).reshape(batch, 2 * height, 2 * width, -1)
 
 
@@ -187,22 +192,24 @@ def stride_to_channels(x: Array, size: int, stride: int) -> Array:
 
 
 class Conv(nn.Module):
-    """A size x size convolution with bias, 'SAME' padding: `[B, H, W, C]` to `[B, H/s, W/s, F]`."""
+    """A size x size convolution, 'SAME' padding: `[B, H, W, C]` to `[B, H/s, W/s, F]`."""
 
     features: int
     size: int = 3
     stride: int = 1
     zero: bool = False
     gain: float = 1.0  # what the first kernel is multiplied by
+    kernel_init: nn.initializers.Initializer | None = None  # instead of what the two above say
+    bias: bool = True
     axes: tuple[str, str] | None = None  # names of those of the channels
     dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        init = zero_init if self.zero else scaled_init(self.gain)
+        init = self.kernel_init or (zero_init if self.zero else scaled_init(self.gain))
         if self.axes is not None:
             init = nn.with_logical_partitioning(init, (None, None, *self.axes))
-        x, kernel, bias = _with_weights(self, x, self.size, init)
+        x, kernel, bias = with_weights(self, x, self.size, init, bias=self.bias)
         return conv(x, kernel, self.stride) + bias
 
 
@@ -212,19 +219,23 @@ class UpsampleConv(nn.Module):
     features: int
     height: int
     width: int
+    gain: float = 1.0
     dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x, kernel, bias = _with_weights(self, x, 3, kernel_init)
+        x, kernel, bias = with_weights(self, x, 3, scaled_init(self.gain))
         return upsample_conv(x, kernel, self.height, self.width) + bias
 
 
-def _with_weights(module: nn.Module, x: Array, size: int, init) -> tuple[Array, Array, Array]:
-    """x, and the module's kernel and bias, in the type that it computes in."""
+def with_weights(
+    module: nn.Module, x: Array, size: int, init: nn.initializers.Initializer, *, bias: bool = True
+) -> tuple[Array, Array, Array]:
+    """x, and the module's kernel and bias, in the type that it computes in; 0 for no bias."""
     kernel = module.param('kernel', init, (size, size, x.shape[-1], module.features))
-    bias = module.param('bias', nn.initializers.zeros_init(), (module.features,))
-    return tuple(array.astype(module.dtype) for array in (x, kernel, bias))
+    zeros = nn.initializers.zeros_init()
+    added = module.param('bias', zeros, (module.features,)) if bias else jnp.zeros(())
+    return tuple(array.astype(module.dtype) for array in (x, kernel, added))
 
 
 def dense(

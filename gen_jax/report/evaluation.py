@@ -73,6 +73,17 @@ _MEANING = {
     'IS': 'Inception-style score: high where each sample is clearly of one class and the samples '
     'together are of all classes alike; from 1 to the number of classes. It never looks at real '
     f'data. {_EQUALS}',
+    'confident': 'The share of samples whose class a classifier names with a probability above '
+    '0.9: are they clearly something? Compares only with the same classifier.',
+    'modes': 'How many of the classes have at least one such sample. Fewer than there are: the '
+    f'model leaves some out (mode collapse). {_EQUALS}',
+    'smallest_class': 'How common the rarest class is among the samples, where 1 is as common as '
+    f'the others and 0 is absent. {_EQUALS}',
+    'largest_class': 'How common the commonest class is among the samples, where 1 is as common '
+    f'as the others. {_EQUALS}',
+    'class_kl': 'Kullback-Leibler divergence, in nats, of the classes of samples from those of '
+    'real data: are they equally frequent? 0 is equal; fewer samples give more. '
+    f'{_EQUALS}',
     'precision': f'The share of samples that lie among real examples: do they look real? {_EQUALS}',
     'recall': 'The share of real examples that lie among the samples: is their whole variety '
     f'there? {_EQUALS}',

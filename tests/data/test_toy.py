@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
 from gen_jax.data import toy
 from gen_jax.data.dataset import training_batches
@@ -29,6 +30,15 @@ def test_density_sums_to_one_and_its_entropy_is_that_of_the_samples(name, grid):
     assert np.all(np.isfinite(surprise))
     error = surprise.std() / np.sqrt(len(surprise))
     assert abs(surprise.mean() - entropy) < 4 * error + 3e-3
+
+
+@pytest.mark.parametrize('name', toy.MIXTURES)
+def test_a_mixture_is_that_of_its_centers(name, grid):
+    points = grid[0][::997]
+    centers, deviation = toy.MIXTURES[name]
+    parts = [stats.multivariate_normal(c, deviation**2).pdf(points) for c in centers]
+    density = np.exp(toy.LAWS[name].log_density(points))
+    np.testing.assert_allclose(density, np.mean(parts, axis=0), rtol=1e-6, atol=1e-300)
 
 
 @pytest.mark.parametrize('name', toy.LAWS)

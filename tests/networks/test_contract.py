@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
+from gen_jax.networks import r3gan, stylegan2, stylegan2_discriminator
 from gen_jax.networks.discriminator import PatchDiscriminator
 from gen_jax.networks.mlp import MLP
 from gen_jax.networks.pixelcnn import PixelCNN
@@ -30,6 +31,9 @@ MODERN = {
     'qk_norm': True,
     'tied': False,
 }
+R3GAN = {'num_classes': 3, 'widths': (16, 8), 'num_blocks': 1, 'group_width': 8}
+STYLEGAN2 = {'num_classes': 3, 'widths': (16, 8), 'num_mapping_layers': 1}
+LATENTS, LABELS = IMAGES[:, 0, 0], jnp.array([0, 2])
 TOKENS = jax.random.randint(jax.random.key(8), (2, 9), 0, 7)
 # A network's class with some of its fields, what it is called with, and how many blocks it has:
 # going down, in the middle, and going up; of a PixelCNN in both networks.
@@ -58,6 +62,24 @@ NETWORKS = {
         functools.partial(PatchDiscriminator, channels=8, num_levels=2, num_groups=4),
         (IMAGES,),
         3,
+    ),
+    'r3gan generator': (
+        functools.partial(r3gan.Generator, (8, 8, 3), 3, **R3GAN),
+        (LATENTS, LABELS),
+        2,
+    ),
+    'r3gan discriminator': (functools.partial(r3gan.Discriminator, **R3GAN), (IMAGES, LABELS), 2),
+    'stylegan2 generator': (
+        functools.partial(stylegan2.Generator, (8, 8, 3), 3, style_channels=16, **STYLEGAN2),
+        (LATENTS, LABELS),
+        2,
+    ),
+    'stylegan2 discriminator': (
+        functools.partial(
+            stylegan2_discriminator.Discriminator, architecture='residual', **STYLEGAN2
+        ),
+        (IMAGES, LABELS),
+        1,
     ),
     'mlp': (functools.partial(MLP, width=16, num_blocks=3, num_classes=3), (POINTS, TIMES), 3),
     'mlp scanned': (functools.partial(MLP, width=16, scan=True), (POINTS, TIMES), 1),
@@ -135,7 +157,7 @@ def loss_and_gradient(case, **fields):
     network = case.make(**fields)
 
     def loss(variables):
-        rngs = {'dropout': jax.random.key(5)}
+        rngs = {'dropout': jax.random.key(5), 'noise': jax.random.key(6)}
         answer = network.apply(variables, *case.arguments, train=True, rngs=rngs)
         return sum(jnp.mean(part**2) for part in jax.tree.leaves(answer))
 
@@ -143,7 +165,7 @@ def loss_and_gradient(case, **fields):
 
 
 def test_remat_changes_no_parameter_no_loss_and_no_gradient(case):
-    """With dropout: the mask of the recomputation must be that of the first pass."""
+    """With dropout and noise: those of the recomputation must be those of the first pass."""
     assert shapes_of(case.make(remat=True), case.arguments) == case.shapes
     kept, anew = (
         jax.jit(loss_and_gradient(case, remat=remat))(case.variables) for remat in (False, True)

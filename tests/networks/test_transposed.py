@@ -1,0 +1,101 @@
+"""Transposed convolutions: the CPU forms equal the plain one, twice differentiated, and torch's."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_jax.errors import InputError
+from gen_jax.networks import transposed
+
+FORMS = (transposed.phases_conv_transpose, transposed.taps_conv_transpose)
+
+
+def normal(seed: int, *shape: int):
+    """Float32 Gaussian numbers."""
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def derivatives(function, x, kernel):
+    """The value, the gradients of a projection of its sine, and those of a projection of them."""
+
+    def gradients(x, kernel):
+        value, pull_back = jax.vjp(lambda x, kernel: jnp.sin(0.3 * function(x, kernel)), x, kernel)
+        return value, pull_back(normal(9, *value.shape))
+
+    def sum_of_squares(x, kernel):
+        return sum(jnp.sum(gradient**2) for gradient in gradients(x, kernel)[1])
+
+    return (*gradients(x, kernel), jax.grad(sum_of_squares, (0, 1))(x, kernel))
+
+
+@pytest.mark.parametrize('size', [3, 4, 5])
+def test_every_form_equals_the_plain_one_in_values_gradients_and_gradients_of_gradients(size):
+    x, kernel = normal(0, 2, 3, 5, 6), normal(1, size, size, 6, 4)
+
+    def all_of(function):
+        return jax.tree.leaves(jax.jit(lambda x, k: derivatives(function, x, k))(x, kernel))
+
+    plain = all_of(transposed.plain_conv_transpose)
+    assert plain[0].shape == (2, 6, 10, 4)
+    for form in FORMS:
+        for ours, theirs in zip(all_of(form), plain, strict=True):
+            largest = np.abs(theirs).max()
+            assert largest > 1e-3
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize(('size', 'padding', 'output_padding'), [(4, 1, 0), (3, 1, 1), (2, 0, 0)])
+@pytest.mark.parametrize('features', [3, 16])
+def test_the_layer_equals_that_of_torch(size, padding, output_padding, features):
+    torch = pytest.importorskip('torch')
+    x, kernel, bias = normal(0, 2, 4, 7, 6), normal(1, size, size, 6, features), normal(2, features)
+    module = transposed.ConvTranspose(features, size)
+    ours = module.apply({'params': {'kernel': kernel, 'bias': bias}}, x)
+    theirs = torch.nn.functional.conv_transpose2d(
+        torch.tensor(np.array(x.transpose(0, 3, 1, 2))),
+        torch.tensor(np.array(kernel.transpose(2, 3, 0, 1))),
+        torch.tensor(np.array(bias)),
+        stride=2,
+        padding=padding,
+        output_padding=output_padding,
+    )
+    np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-4)
+
+
+def dilated_convolutions(function, *arguments) -> int:
+    """Convolutions with holes in the CPU program of a function and its derivatives."""
+    compiled = jax.jit(lambda *a: derivatives(function, *a)).lower(*arguments).compile()
+    windows = re.findall(r'convolution\(.*window=\{([^}]*)\}', compiled.as_text())
+    return sum('dilate' in window for window in windows)
+
+
+def test_no_convolution_runs_in_naive_loops():
+    x, few, many = normal(0, 2, 4, 4, 8), normal(1, 4, 4, 8, 3), normal(1, 4, 4, 8, 16)
+    assert dilated_convolutions(transposed.conv_transpose, x, few) == 0
+    assert dilated_convolutions(transposed.conv_transpose, x, many) == 0
+    assert dilated_convolutions(transposed.plain_conv_transpose, x, few) > 0
+
+
+def test_other_backends_run_the_plain_one(monkeypatch):
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+    for features in (3, 16):
+        arguments = normal(0, 1, 4, 4, 8), normal(1, 4, 4, 8, features)
+        lowered = jax.jit(lambda x, k: transposed.conv_transpose(x, k)).lower(*arguments)
+        program = lowered.as_text()
+        assert program.count('stablehlo.convolution') == 1
+        assert 'dot_general' not in program
+
+
+def test_no_bias_where_none_is_wanted():
+    variables = transposed.ConvTranspose(3, bias=False).init(
+        jax.random.key(0), jnp.ones((1, 2, 2, 1))
+    )
+    assert set(variables['params']) == {'kernel'}
+
+
+def test_a_kernel_of_one_pixel_is_refused():
+    with pytest.raises(InputError, match='size: 1 '):
+        transposed.ConvTranspose(3, size=1)
