@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from gen_jax.networks import r3gan, stylegan2, stylegan2_discriminator
+from gen_jax.networks import dcgan, gan_mlp, r3gan, sngan, stylegan2, stylegan2_discriminator
 from gen_jax.networks.discriminator import PatchDiscriminator
 from gen_jax.networks.mlp import MLP
 from gen_jax.networks.pixelcnn import PixelCNN
@@ -31,9 +31,11 @@ MODERN = {
     'qk_norm': True,
     'tied': False,
 }
-R3GAN = {'num_classes': 3, 'widths': (16, 8), 'num_blocks': 1, 'group_width': 8}
-STYLEGAN2 = {'num_classes': 3, 'widths': (16, 8), 'num_mapping_layers': 1}
-LATENTS, LABELS = IMAGES[:, 0, 0], jnp.array([0, 2])
+R3GAN = {'widths': (16, 8), 'num_blocks': 1, 'group_width': 8}
+STYLEGAN2 = {'widths': (16, 8), 'num_mapping_layers': 1}
+# What generators are called with, and their fields.
+LATENTS = jax.random.normal(jax.random.key(9), (2, 6)), jnp.array([0, 2])
+MAKES = {'shape': (8, 8, 3), 'latent_channels': 6, 'num_classes': 3}
 TOKENS = jax.random.randint(jax.random.key(8), (2, 9), 0, 7)
 # A network's class with some of its fields, what it is called with, and how many blocks it has:
 # going down, in the middle, and going up; of a PixelCNN in both networks.
@@ -64,22 +66,51 @@ NETWORKS = {
         3,
     ),
     'r3gan generator': (
-        functools.partial(r3gan.Generator, (8, 8, 3), 3, **R3GAN),
-        (LATENTS, LABELS),
+        functools.partial(r3gan.Generator, **MAKES, **R3GAN),
+        LATENTS,
         2,
     ),
-    'r3gan discriminator': (functools.partial(r3gan.Discriminator, **R3GAN), (IMAGES, LABELS), 2),
+    'r3gan discriminator': (
+        functools.partial(r3gan.Discriminator, num_classes=3, **R3GAN),
+        (IMAGES, LATENTS[1]),
+        2,
+    ),
     'stylegan2 generator': (
-        functools.partial(stylegan2.Generator, (8, 8, 3), 3, style_channels=16, **STYLEGAN2),
-        (LATENTS, LABELS),
+        functools.partial(stylegan2.Generator, **MAKES, style_channels=16, **STYLEGAN2),
+        LATENTS,
         2,
     ),
     'stylegan2 discriminator': (
         functools.partial(
-            stylegan2_discriminator.Discriminator, architecture='residual', **STYLEGAN2
+            stylegan2_discriminator.Discriminator,
+            num_classes=3,
+            architecture='residual',
+            **STYLEGAN2,
         ),
-        (IMAGES, LABELS),
+        (IMAGES, LATENTS[1]),
         1,
+    ),
+    'dcgan generator': (functools.partial(dcgan.Generator, **MAKES, channels=8), LATENTS, 2),
+    'dcgan discriminator': (
+        functools.partial(dcgan.Discriminator, num_classes=3, channels=8),
+        (IMAGES, LATENTS[1]),
+        3,
+    ),
+    'sngan generator': (
+        functools.partial(sngan.Generator, **MAKES, channels=8, num_levels=1),
+        LATENTS,
+        1,
+    ),
+    'sngan discriminator': (
+        functools.partial(sngan.Discriminator, num_classes=3, channels=8, num_blocks=1),
+        (IMAGES, LATENTS[1]),
+        3,
+    ),
+    'vector generator': (functools.partial(gan_mlp.Generator, **MAKES, widths=(8, 8)), LATENTS, 2),
+    'vector discriminator': (
+        functools.partial(gan_mlp.Discriminator, num_classes=3, widths=(8, 8)),
+        (IMAGES, LATENTS[1]),
+        2,
     ),
     'mlp': (functools.partial(MLP, width=16, num_blocks=3, num_classes=3), (POINTS, TIMES), 3),
     'mlp scanned': (functools.partial(MLP, width=16, scan=True), (POINTS, TIMES), 1),
@@ -90,12 +121,14 @@ NETWORKS = {
 
 @pytest.fixture(scope='module', params=NETWORKS)
 def case(request):
-    """A network with parameters of which none are zero, which would hide what lies behind them."""
+    """A network with parameters of which none are zero, which would hide what lies behind them.
+    Of statistics, variances among them, all are one."""
     make, arguments, num_blocks = NETWORKS[request.param]
     shapes = shapes_of(make(), arguments)
     generator = np.random.default_rng(3)
-    variables = jax.tree.map(
-        lambda leaf: 0.2 * generator.normal(size=leaf.shape).astype(leaf.dtype), shapes
+    variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+    variables['params'] = jax.tree.map(
+        lambda leaf: 0.2 * generator.normal(size=leaf.shape).astype(leaf.dtype), shapes['params']
     )
     return SimpleNamespace(
         make=make, arguments=arguments, num_blocks=num_blocks, shapes=shapes, variables=variables
@@ -144,6 +177,8 @@ def test_products_are_in_the_precision_and_statistics_softmax_and_sinusoids_in_f
         found = types.setdefault(equation.primitive.name, set())
         found.update(str(variable.aval.dtype) for variable in equation.outvars)
         if equation.primitive.name in ('conv_general_dilated', 'dot_general'):
+            if equation.invars[0].aval.shape[0] == 1:
+                continue  # one vector: a power iteration's, which is a statistic of a kernel
             # Sums of products may be kept in float32.
             assert {str(variable.aval.dtype) for variable in equation.invars} == {'bfloat16'}
     for name in ('rsqrt', 'exp', 'sin', 'reduce_sum'):
@@ -159,6 +194,11 @@ def loss_and_gradient(case, **fields):
     def loss(variables):
         rngs = {'dropout': jax.random.key(5), 'noise': jax.random.key(6)}
         answer = network.apply(variables, *case.arguments, train=True, rngs=rngs)
+        rngs = {'dropout': jax.random.key(5)}
+        # With the statistics that it updates, if there are any.
+        answer = network.apply(
+            variables, *case.arguments, train=True, rngs=rngs, mutable=['batch_stats']
+        )
         return sum(jnp.mean(part**2) for part in jax.tree.leaves(answer))
 
     return jax.value_and_grad(loss)
