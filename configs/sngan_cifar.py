@@ -39,5 +39,6 @@ def get_config(arg: str = ''):
 
     if arg == 'smoke':
         models.shrink_gan(config, channels=8)
+        config.method.discriminator_steps = 2
         config.networks.discriminator.num_blocks = 1
     return common.finish(config, arg)

@@ -30,4 +30,5 @@ def get_config(arg: str = ''):
 
     if arg == 'smoke':
         models.shrink_gan(config, channels=8)
+        config.method.discriminator_steps = 2
     return common.finish(config, arg)
