@@ -147,7 +147,7 @@ def test_holes_are_for_other_backends(monkeypatch):
     def program() -> str:
         return jax.jit(lambda x: resampling.transposed_conv(x, kernel)).lower(x).as_text()
 
-    assert program().count('lhs_dilate = [1, 1]') == 4
+    assert 'convolution' not in program()
     monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
     assert program().count('lhs_dilate = [2, 2]') == 1
 
