@@ -14,8 +14,9 @@ mix           the first row and the first column are drawn; between them each pi
               et al. 2019, arXiv:1812.04948). In the corner is what the mean latent makes
 project       rows of given examples, and below each row what their projections make; see
               `projection.py`. Their likeness goes to stderr
-A generator that is told classes gets one for each row, in turn, or the one of --label; examples
-that are projected have their own.
+A generator that is told classes gets one for each row, in turn, or the one of --label, which
+directions are then of, too, and else of all classes together; examples that are projected have
+their own.
 """
 
 import functools
