@@ -14,12 +14,12 @@ it is written as sums of shifted x for each phase, which need no convolution wit
 import math
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
 from gen_jax.errors import InputError
-from gen_jax.networks.layers import flat_matmul, window_conv
+from gen_jax.networks.layers import window_conv
+from gen_jax.networks.transposed import conv_transpose
 from gen_jax.types import Array
 
 # Of a triangle that is four pixels wide, as in all of StyleGAN2.
@@ -103,7 +103,7 @@ def filtered_upsample_conv(x: Array, kernel: Array, taps: Sequence[float] = BINO
     """
     size = len(taps)
     pad = ((size - 1) // 2, (size - 2) // 2)
-    return blur(transposed_conv(x, kernel), taps, pad=pad, gain=4)
+    return blur(conv_transpose(x, kernel, whole=True), taps, pad=pad, gain=4)
 
 
 def filtered_downsample_conv(x: Array, kernel: Array, taps: Sequence[float] = BINOMIAL) -> Array:
@@ -111,48 +111,6 @@ def filtered_downsample_conv(x: Array, kernel: Array, taps: Sequence[float] = BI
     `[B, H, W, C]` to `[B, H/2, W/2, F]`, with zeros around x."""
     size = len(taps)
     return window_conv(blur(x, taps, pad=((size + 1) // 2, size // 2)), kernel, 2)
-
-
-def plain_transposed_conv(x: Array, kernel: Array) -> Array:
-    """x `[B, H, W, C]` with a zero between each two pixels, convolved with a kernel `[3, 3, C, F]`
-    wherever they touch, as XLA has it: pixel x_i adds kernel_k x_i to y_(2i + k).
-
-    Returns `[B, 2H + 1, 2W + 1, F]`.
-    """
-    return lax.conv_general_dilated(
-        x,
-        kernel[::-1, ::-1],
-        (1, 1),
-        ((2, 2), (2, 2)),
-        lhs_dilation=(2, 2),
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
-
-
-def transposed_conv(x: Array, kernel: Array) -> Array:
-    """`plain_transposed_conv`, in the form that suits the backend.
-
-    On a CPU, whose convolutions of images with holes are naive loops, one matrix product for what
-    each tap adds, then sums for even and for odd outputs.
-    """
-    if jax.default_backend() != 'cpu':
-        return plain_transposed_conv(x, kernel)
-    batch, height, width, inputs = x.shape
-    added = flat_matmul(x, kernel.transpose(2, 0, 1, 3).reshape(inputs, -1))
-    added = added.reshape(batch, height, width, 3, 3, -1)
-
-    def placed(*taps: int) -> Array:
-        """What a tap adds to the outputs of its phase; tap 2 reaches the next one."""
-        pads = [(tap // 2, 1 - tap // 2) for tap in taps]
-        return jnp.pad(added[:, :, :, taps[0], taps[1]], ((0, 0), *pads, (0, 0)))
-
-    phases = ((0, 2), (1,))  # the taps that even and odd outputs see
-    rows = []
-    for down in phases:
-        columns = [sum(placed(i, j) for i in down for j in right) for right in phases]
-        rows.append(jnp.stack(columns, 3))
-    y = jnp.stack(rows, 2).reshape(batch, 2 * height + 2, 2 * width + 2, -1)
-    return y[:, :-1, :-1]
 
 
 def smallest_size(shape: Sequence[int], num_stages: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@
 
 for 0 <= u, v < size; what falls outside y is dropped. K is `[size, size, C in, C out]`. With a
 size of 4 this is PyTorch's `ConvTranspose2d(4, stride=2, padding=1)`, with 3 that of padding 1 and
-output padding 1.
+output padding 1. The `whole` of y has low = 0, and 2 H + size - 2 rows: nothing falls outside.
 
 XLA has (1) as a convolution of an image with holes, whose gradients its CPU backend runs in naive
 loops. So there two forms without holes take its place; each equals the plain one within float
@@ -21,20 +21,30 @@ from gen_jax.networks.layers import flat_matmul, interleave, kernel_init, with_w
 from gen_jax.types import Array
 
 
-def conv_transpose(x: Array, kernel: Array) -> Array:
-    """Equation (1) in the form that suits the backend: x `[B, H, W, C]` to `[B, 2 H, 2 W, F]`."""
+def conv_transpose(x: Array, kernel: Array, *, whole: bool = False) -> Array:
+    """Equation (1) in the form that suits the backend: x `[B, H, W, C]` to `[B, 2 H, 2 W, F]`, or
+    to the whole of y."""
     if jax.default_backend() != 'cpu':
-        return plain_conv_transpose(x, kernel)
+        return plain_conv_transpose(x, kernel, whole=whole)
     if kernel.shape[-1] < 16:
-        return taps_conv_transpose(x, kernel)
-    return phases_conv_transpose(x, kernel)
+        return taps_conv_transpose(x, kernel, whole=whole)
+    return phases_conv_transpose(x, kernel, whole=whole)
 
 
-def plain_conv_transpose(x: Array, kernel: Array) -> Array:
+def _low(size: int, whole: bool) -> int:
+    return 0 if whole else (size - 1) // 2
+
+
+def _height(pixels: int, size: int, whole: bool) -> int:
+    """Rows of y for so many of x, and columns alike."""
+    return 2 * pixels + (size - 2 if whole else 0)
+
+
+def plain_conv_transpose(x: Array, kernel: Array, *, whole: bool = False) -> Array:
     """Equation (1) as XLA has it."""
     size = len(kernel)
-    low = (size - 1) // 2
-    pad = (size - 1 - low, low + 1)
+    low = _low(size, whole)
+    pad = (size - 1 - low, size - 1 if whole else low + 1)
     return lax.conv_general_dilated(
         x,
         kernel[::-1, ::-1],
@@ -45,17 +55,19 @@ def plain_conv_transpose(x: Array, kernel: Array) -> Array:
     )
 
 
-def phases_conv_transpose(x: Array, kernel: Array) -> Array:
+def phases_conv_transpose(x: Array, kernel: Array, *, whole: bool = False) -> Array:
     """Equation (1) as four convolutions, one for the outputs of each phase: in a row, even ones see
     the taps u whose u - low is even, odd ones the others."""
-    size = len(kernel)
-    low = (size - 1) // 2
+    size, low = len(kernel), _low(len(kernel), whole)
+    height, width = (_height(pixels, size, whole) for pixels in x.shape[1:3])
+    more = -(-height // 2) - x.shape[1]  # outputs of a phase beyond those of x's pixels
     parts = []
     for phase in (0, 1):
         taps = [u for u in reversed(range(size)) if (u - low) % 2 == phase]
         # Output 2 m + phase reads pixel m - (u - low) // 2.
-        parts.append((slice(taps[0], None, -2), ((taps[0] - low) // 2, -((taps[-1] - low) // 2))))
-    return interleave(
+        pad = ((taps[0] - low) // 2, more - (taps[-1] - low) // 2)
+        parts.append((slice(taps[0], None, -2), pad))
+    image = interleave(
         *(
             lax.conv_general_dilated(
                 x,
@@ -68,17 +80,18 @@ def phases_conv_transpose(x: Array, kernel: Array) -> Array:
             for columns, column_pad in parts
         )
     )
+    return image[:, :height, :width]
 
 
-def taps_conv_transpose(x: Array, kernel: Array) -> Array:
+def taps_conv_transpose(x: Array, kernel: Array, *, whole: bool = False) -> Array:
     """Equation (1) as one matrix product for what each tap adds, then shifted sums.
 
     Taps (2 a + r, 2 b + s) of one (a, b) add to one 2 x 2 square of outputs: so there are a quarter
     as many sums as taps, of squares, which are unfolded at the end.
     """
     size, _, inputs, outputs = kernel.shape
-    height, width = x.shape[1:3]
-    low, half = (size - 1) // 2, -(-size // 2)
+    height, width = (_height(pixels, size, whole) for pixels in x.shape[1:3])
+    low, half = _low(size, whole), -(-size // 2)
     even = (0, 2 * half - size)
     squares = jnp.pad(kernel, (even, even, (0, 0), (0, 0)))
     squares = squares.reshape(half, 2, half, 2, inputs, outputs).transpose(4, 0, 2, 1, 3, 5)
@@ -90,7 +103,7 @@ def taps_conv_transpose(x: Array, kernel: Array) -> Array:
             pads = ((0, 0), (a, half - 1 - a), (b, half - 1 - b), (0, 0))
             total = total + jnp.pad(added[..., start : start + 4 * outputs], pads)
     image = interleave(*jnp.split(total, 4, -1))
-    return image[:, low : low + 2 * height, low : low + 2 * width]
+    return image[:, low : low + height, low : low + width]
 
 
 class ConvTranspose(nn.Module):

@@ -1,7 +1,5 @@
 """Filtered resampling against SciPy's, its positions, and its gradients."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,51 +103,6 @@ def test_what_is_constant_stays_so_whatever_the_sum_of_the_taps(taps):
         assert y.shape == (1, size, size, 1)
         margin = slice(size // 3, -(size // 3))
         np.testing.assert_allclose(y[:, margin, margin], 1, rtol=1e-6)
-
-
-@pytest.mark.parametrize('shape', [(4, 4, 8), (3, 5, 2)])
-def test_transposed_conv_equals_the_plain_one_and_so_do_two_gradients(shape):
-    x = jax.random.normal(jax.random.key(0), (2, *shape))
-    kernel = jax.random.normal(jax.random.key(1), (3, 3, shape[-1], 4))
-
-    def answers(convolve):
-        """Value, gradients, and the gradients of the norm of one."""
-
-        def value(x, kernel):
-            return jnp.sin(convolve(x, kernel)).sum()
-
-        def norm(x, kernel):
-            return (jax.grad(value)(x, kernel) ** 2).sum()
-
-        grads = jax.grad(value, (0, 1))(x, kernel), jax.grad(norm, (0, 1))(x, kernel)
-        return convolve(x, kernel), *grads
-
-    ours, theirs = (
-        jax.jit(functools.partial(answers, form))()
-        for form in (resampling.transposed_conv, resampling.plain_transposed_conv)
-    )
-    assert ours[0].shape == (2, 2 * shape[0] + 1, 2 * shape[1] + 1, 4)
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
-
-
-def test_transposed_conv_adds_the_kernel_at_each_second_place():
-    kernel = jnp.arange(9.0).reshape(3, 3, 1, 1)
-    x = jnp.zeros((1, 4, 4, 1)).at[0, 1, 2].set(2.0)
-    wanted = np.zeros((9, 9))
-    wanted[2:5, 4:7] = 2 * kernel[:, :, 0, 0]
-    np.testing.assert_array_equal(resampling.transposed_conv(x, kernel)[0, :, :, 0], wanted)
-
-
-def test_holes_are_for_other_backends(monkeypatch):
-    x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 3))
-
-    def program() -> str:
-        return jax.jit(lambda x: resampling.transposed_conv(x, kernel)).lower(x).as_text()
-
-    assert 'convolution' not in program()
-    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-    assert program().count('lhs_dilate = [2, 2]') == 1
 
 
 @pytest.mark.parametrize('taps', [(1, 3, 3, 1), (1, 2, 1), (1, 5, 10, 10, 5, 1)])

@@ -1,5 +1,6 @@
 """Transposed convolutions: the CPU forms equal the plain one, twice differentiated, and torch's."""
 
+import functools
 import re
 
 import jax
@@ -31,20 +32,36 @@ def derivatives(function, x, kernel):
     return (*gradients(x, kernel), jax.grad(sum_of_squares, (0, 1))(x, kernel))
 
 
-@pytest.mark.parametrize('size', [3, 4, 5])
-def test_every_form_equals_the_plain_one_in_values_gradients_and_gradients_of_gradients(size):
+@pytest.mark.parametrize(
+    ('size', 'whole', 'shape'),
+    [(3, False, (6, 10)), (4, False, (6, 10)), (5, False, (6, 10)), (3, True, (7, 11))],
+)
+def test_every_form_equals_the_plain_one_in_values_gradients_and_gradients_of_gradients(
+    size, whole, shape
+):
     x, kernel = normal(0, 2, 3, 5, 6), normal(1, size, size, 6, 4)
 
     def all_of(function):
-        return jax.tree.leaves(jax.jit(lambda x, k: derivatives(function, x, k))(x, kernel))
+        form = functools.partial(function, whole=whole)
+        return jax.tree.leaves(jax.jit(lambda x, k: derivatives(form, x, k))(x, kernel))
 
     plain = all_of(transposed.plain_conv_transpose)
-    assert plain[0].shape == (2, 6, 10, 4)
+    assert plain[0].shape == (2, *shape, 4)
     for form in FORMS:
         for ours, theirs in zip(all_of(form), plain, strict=True):
             largest = np.abs(theirs).max()
             assert largest > 1e-3
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize('size', [2, 3, 4])
+def test_the_whole_is_all_that_kernels_add_to(size):
+    kernel = jnp.arange(size**2, dtype=jnp.float32).reshape(size, size, 1, 1) + 1
+    x = jnp.zeros((1, 4, 4, 1)).at[0, 3, 2].set(2.0)
+    wanted = np.zeros((6 + size, 6 + size))
+    wanted[6 : 6 + size, 4 : 4 + size] = 2 * kernel[:, :, 0, 0]
+    for form in (*FORMS, transposed.plain_conv_transpose):
+        np.testing.assert_allclose(form(x, kernel, whole=True)[0, :, :, 0], wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize(('size', 'padding', 'output_padding'), [(4, 1, 0), (3, 1, 1), (2, 0, 0)])
