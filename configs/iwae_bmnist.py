@@ -8,7 +8,8 @@
 weights choose. What differs from the paper: the network, the learned prior, pixels that are drawn
 once, and the start, which is the weights of `runs/vae_bmnist`, since a step of one draw costs so
 much less. From there on batches are smaller, at half of the rate. Another run to begin with is
-`--config.restore.autoencoder=WORKDIR`; None begins from scratch.
+`--config.restore.autoencoder=WORKDIR`; None begins from scratch. Half an hour on two CPU cores;
+83.26 ± 0.22 nats, an upper bound of 5,000 draws (docs/vae.md).
 """
 
 from configs import common, vae_bmnist
