@@ -31,6 +31,10 @@ PINNED = {
     'vdvae_digits': (3.224513, 3.274752),
     'vqgan_cifar': (3.076622, 15.346652),
     'fsq_digits': (3.335355, 3.07248),
+    # Of the first player by name, the discriminator.
+    'dcgan_digits': (1.364385, 1.363228),
+    'r3gan_digits': (0.652793, 0.652960),
+    'gan_8gaussians': (0.836183, 0.719526),
 }
 MESSAGE = (
     'The first steps of {name} are others than before. If that was not meant, it is a bug: in the '
