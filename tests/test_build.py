@@ -74,7 +74,7 @@ def put(field: str, value):
         (remove('networks', 'model'), r'^networks: has sections for \[\]'),
         (remove('method', 'process'), r'^method\.process: diffusion needs it'),
         (put('method.name', 'diffusion.gan'), r'^method\.name: gen_jax\.methods\.diffusion has no'),
-        (put('method.name', 'gan.gan'), r"^method\.name: no 'gan\.gan'"),
+        (put('method.name', 'boltzmann.machine'), r"^method\.name: no 'boltzmann\.machine'"),
         (put('method.process.name', 'gaussian.cubic'), r'has no .cubic.; it has .*cosine'),
         (put('method.color', 3), r"^method\.color: diffusion takes no 'color'; it takes process"),
         (put('method.process.beta', 3), r"^method\.process\.beta: cosine takes no 'beta'"),
