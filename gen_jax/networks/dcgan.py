@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.networks.batch_norm import BatchNorm
-from gen_jax.networks.layers import Conv
+from gen_jax.networks.layers import Conv, beside_latents, lowest_size
 from gen_jax.networks.transposed import ConvTranspose
 from gen_jax.types import Array
 
@@ -50,22 +50,15 @@ class Generator(nn.Module):
 
     def __post_init__(self):
         check_fields(self.channels, self.num_levels)
-        lowest_size(self.shape, self.num_levels)
+        lowest_size(self.shape, self.num_levels, 'num_levels')
         super().__post_init__()
 
     @nn.compact
     def __call__(self, z: Array, label: Array | None = None, *, train: bool) -> Array:
         """Images float32 `[B, *shape]` in [-1, 1] of z float32 `[B, latent_channels]` and label
         int32 `[B]` or None."""
-        if self.num_classes is not None:
-            told = nn.Embed(
-                self.num_classes,
-                self.latent_channels,
-                embedding_init=nn.initializers.normal(1.0),
-                name='label',
-            )(label)
-            z = jnp.concatenate([z, told], -1)
-        height, width = lowest_size(self.shape, self.num_levels)
+        z = beside_latents(z, label, self.num_classes)
+        height, width = lowest_size(self.shape, self.num_levels, 'num_levels')
         widest = self.channels * 2 ** (self.num_levels - 1)
         h = nn.Dense(
             height * width * widest,
@@ -110,7 +103,7 @@ class Discriminator(nn.Module):
     def __call__(self, x: Array, label: Array | None = None, *, train: bool) -> Array:
         """Logits float32 `[B]` of images x, float32 `[B, H, W, C]`, and label int32 `[B]` or
         None."""
-        lowest_size(x.shape[1:], self.num_levels)
+        lowest_size(x.shape[1:], self.num_levels, 'num_levels')
         block = nn.remat(DownBlock, static_argnums=(2,)) if self.remat else DownBlock
         h = x
         for level in range(self.num_levels):
@@ -181,24 +174,3 @@ def check_fields(channels: int, num_levels: int) -> None:
         raise InputError(f'channels: {channels} must be at least 1')
     if num_levels < 1:
         raise InputError(f'num_levels: {num_levels} must be at least 1')
-
-
-def lowest_size(shape: tuple[int, ...], num_levels: int) -> tuple[int, int]:
-    """Height and width of images of `shape` `[H, W, C]`, halved `num_levels` times.
-
-    Raises:
-      InputError: what is no image, or one that does not halve so often.
-    """
-    if len(shape) != 3:
-        raise InputError(
-            f'name: this network is for images, and examples are of shape {shape}; use one of '
-            "'gan_mlp'"
-        )
-    height, width = shape[:2]
-    whole = 2**num_levels
-    if height % whole or width % whole:
-        raise InputError(
-            f'num_levels: {num_levels} halvings need a height and a width that divide by {whole}, '
-            f'and images are {height} x {width}'
-        )
-    return height // whole, width // whole

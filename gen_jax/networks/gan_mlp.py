@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.networks import autoencoder
+from gen_jax.networks.layers import beside_latents
 from gen_jax.types import Array
 
 ACTIVATIONS = {
@@ -50,14 +51,7 @@ class Generator(nn.Module):
     def __call__(self, z: Array, label: Array | None = None, *, train: bool) -> Array:
         """Examples float32 `[B, *shape]` of z float32 `[B, latent_channels]` and label int32 `[B]`
         or None. `train` changes nothing here."""
-        if self.num_classes is not None:
-            told = nn.Embed(
-                self.num_classes,
-                self.latent_channels,
-                embedding_init=nn.initializers.normal(1.0),
-                name='label',
-            )(label)
-            z = jnp.concatenate([z, told], -1)
+        z = beside_latents(z, label, self.num_classes)
         h = _run(self, z)
         out = nn.Dense(math.prod(self.shape), dtype=self.dtype, name='out')(h)
         return out.reshape(len(z), *self.shape).astype('float32')

@@ -335,3 +335,34 @@ def upsample(x: Array, height: int, width: int) -> Array:
     down, right = -(-height // h), -(-width // w)
     repeated = jnp.broadcast_to(x[:, :, None, :, None], (batch, h, down, w, right, channels))
     return repeated.reshape(batch, down * h, right * w, channels)[:, :height, :width]
+
+
+def beside_latents(z: Array, label: Array | None, num_classes: int | None) -> Array:
+    """z `[B, D]` with the embedding of a label beside it, of as many numbers, `[B, 2 D]`; or z
+    where there are no classes. Called inside a network, whose table is named 'label'."""
+    if num_classes is None:
+        return z
+    init = nn.initializers.normal(1.0)
+    told = nn.Embed(num_classes, z.shape[-1], embedding_init=init, name='label')(label)
+    return jnp.concatenate([z, told], -1)
+
+
+def lowest_size(shape: tuple[int, ...], halvings: int, field: str) -> tuple[int, int]:
+    """Height and width of images of `shape` `[H, W, C]`, halved so many times.
+
+    Raises:
+      InputError: naming the network's field that says how often, for an image that does not halve
+        so often; or for what is no image.
+    """
+    if len(shape) != 3:
+        raise InputError(
+            f'name: this network is for images, and examples are of shape {tuple(shape)}; use one '
+            "of 'gan_mlp'"
+        )
+    (height, width), whole = shape[:2], 2**halvings
+    if height % whole or width % whole:
+        raise InputError(
+            f'{field}: {halvings} halvings need a height and a width that divide by {whole}, and '
+            f'images are {height} x {width}'
+        )
+    return height // whole, width // whole

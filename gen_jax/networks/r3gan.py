@@ -31,8 +31,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from gen_jax.errors import InputError
-from gen_jax.networks.layers import conv, zero_init
-from gen_jax.networks.resampling import filtered_downsample, filtered_upsample, smallest_size
+from gen_jax.networks.layers import conv, lowest_size, zero_init
+from gen_jax.networks.resampling import filtered_downsample, filtered_upsample
 from gen_jax.types import Array
 
 _SLOPE = 0.2
@@ -148,13 +148,13 @@ class Generator(nn.Module):
 
     def __post_init__(self):
         _check_fields(self)
-        smallest_size(self.shape, len(self.widths))
+        lowest_size(self.shape, len(self.widths) - 1, 'widths')
         super().__post_init__()
 
     @nn.compact
     def __call__(self, z: Array, label: Array | None = None, *, train: bool) -> Array:
         """z float32 `[B, latent_channels]` and labels int32 `[B]` to float32 `[B, *shape]`."""
-        size = smallest_size(self.shape, len(self.widths))
+        size = lowest_size(self.shape, len(self.widths) - 1, 'widths')
         if self.num_classes is not None:
             init = nn.initializers.normal(1 / math.sqrt(self.num_classes))
             table = nn.Embed(
@@ -198,7 +198,7 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, x: Array, label: Array | None = None, *, train: bool) -> Array:
         """x `[B, H, W, C]` and labels int32 `[B]` to logits, float32 `[B]`."""
-        size = smallest_size(x.shape[1:], len(self.widths))
+        size = lowest_size(x.shape[1:], len(self.widths) - 1, 'widths')
         h = Convolution(self.widths[-1], dtype=self.dtype, name='in')(x)
         for stage in reversed(range(len(self.widths))):
             if h.shape[-1] != self.widths[stage]:

@@ -113,21 +113,6 @@ def filtered_downsample_conv(x: Array, kernel: Array, taps: Sequence[float] = BI
     return window_conv(blur(x, taps, pad=((size + 1) // 2, size // 2)), kernel, 2)
 
 
-def smallest_size(shape: Sequence[int], num_stages: int) -> tuple[int, int]:
-    """Height and width of an example `[H, W, C]` halved from stage to stage.
-
-    Raises:
-      InputError: an example that cannot be halved that often.
-    """
-    factor = 2 ** (num_stages - 1)
-    if len(shape) != 3 or shape[0] % factor or shape[1] % factor:
-        raise InputError(
-            f'widths: {num_stages} stages are for images [height, width, channels] whose height '
-            f'and width are divisible by {factor}, and an example is {list(shape)}'
-        )
-    return shape[0] // factor, shape[1] // factor
-
-
 def _of_sum_1(taps: Sequence[float]) -> list[float]:
     return [tap / sum(taps) for tap in taps]
 

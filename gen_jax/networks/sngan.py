@@ -26,8 +26,8 @@ import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.networks.batch_norm import BatchNorm
-from gen_jax.networks.dcgan import check_fields, lowest_size
-from gen_jax.networks.layers import Conv, UpsampleConv, kernel_init, upsample
+from gen_jax.networks.dcgan import check_fields
+from gen_jax.networks.layers import Conv, UpsampleConv, kernel_init, lowest_size, upsample
 from gen_jax.types import Array
 
 # Of the first kernels of branches, as in the authors' code.
@@ -54,14 +54,14 @@ class Generator(nn.Module):
 
     def __post_init__(self):
         check_fields(self.channels, self.num_levels)
-        lowest_size(self.shape, self.num_levels)
+        lowest_size(self.shape, self.num_levels, 'num_levels')
         super().__post_init__()
 
     @nn.compact
     def __call__(self, z: Array, label: Array | None = None, *, train: bool) -> Array:
         """Images float32 `[B, *shape]` in [-1, 1] of z float32 `[B, latent_channels]` and label
         int32 `[B]` or None."""
-        height, width = lowest_size(self.shape, self.num_levels)
+        height, width = lowest_size(self.shape, self.num_levels, 'num_levels')
         size = height * width * self.channels
         h = nn.Dense(size, kernel_init=kernel_init, dtype=self.dtype, name='in')(z)
         h = h.reshape(len(z), height, width, self.channels)
@@ -123,7 +123,7 @@ class Discriminator(nn.Module):
     def __call__(self, x: Array, label: Array | None = None, *, train: bool) -> Array:
         """Logits float32 `[B]` of images x, float32 `[B, H, W, C]`, and label int32 `[B]` or
         None. In training, each call goes on with (3) where `batch_stats` is mutable."""
-        lowest_size(x.shape[1:], self.num_levels)
+        lowest_size(x.shape[1:], self.num_levels, 'num_levels')
         update = train and self.is_mutable_collection('batch_stats')
         normalized = functools.partial(_normalized, spectral=self.spectral, update=update)
         block = nn.remat(DownBlock, static_argnums=(2,)) if self.remat else DownBlock

@@ -20,8 +20,8 @@ from jax import lax
 
 from gen_jax.errors import InputError
 from gen_jax.networks.equalized import EqualizedDense, Mapping, equalized_kernel, leaky
-from gen_jax.networks.layers import conv
-from gen_jax.networks.resampling import filtered_upsample, filtered_upsample_conv, smallest_size
+from gen_jax.networks.layers import conv, lowest_size
+from gen_jax.networks.resampling import filtered_upsample, filtered_upsample_conv
 from gen_jax.types import Array
 
 # How much of the running mean of w a step keeps.
@@ -124,7 +124,7 @@ class Generator(nn.Module):
                 raise InputError(f'{name}: {getattr(self, name)} must be at least 1')
         if not self.widths or min(self.widths) < 1:
             raise InputError(f'widths: {self.widths} must be one number above 0 for each stage')
-        smallest_size(self.shape, len(self.widths))
+        lowest_size(self.shape, len(self.widths) - 1, 'widths')
         super().__post_init__()
 
     @property
@@ -138,7 +138,7 @@ class Generator(nn.Module):
             self.style_channels, self.num_mapping_layers, self.num_classes, self.dtype
         )
         self.w_mean = self.variable('batch_stats', 'w_mean', jnp.zeros, (self.style_channels,))
-        shape = (*smallest_size(self.shape, len(self.widths)), self.widths[0])
+        shape = (*lowest_size(self.shape, len(self.widths) - 1, 'widths'), self.widths[0])
         self.constant = self.param('embedding', nn.initializers.normal(1.0), shape)
         stage = nn.remat(Stage) if self.remat else Stage
         self.block = [stage(width, self.shape[-1], self.dtype) for width in self.widths]

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.networks.equalized import EqualizedConv, EqualizedDense, Mapping, leaky
-from gen_jax.networks.resampling import smallest_size
+from gen_jax.networks.layers import lowest_size
 from gen_jax.types import Array
 
 ARCHITECTURES = ('plain', 'residual')
@@ -97,7 +97,7 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, x: Array, label: Array | None = None, *, train: bool) -> Array:
         """x `[B, H, W, C]` and labels int32 `[B]` to logits, float32 `[B]`."""
-        smallest_size(x.shape[1:], len(self.widths))
+        lowest_size(x.shape[1:], len(self.widths) - 1, 'widths')
         stage = nn.remat(Stage) if self.remat else Stage
         h = leaky(EqualizedConv(self.widths[-1], size=1, dtype=self.dtype, name='in')(x))
         for i, width in enumerate(reversed(self.widths[:-1])):
