@@ -4,8 +4,10 @@ Images are `[B, H, W, C]`, kernels `[kernel height, kernel width, C in, C out]`.
 float32; `dtype` is what a layer computes in. Statistics and softmax are float32 whatever it says.
 
 On GPU and TPU a convolution is `lax.conv_general_dilated`. XLA's CPU backend is good at some
-convolutions only, so there `conv` takes the ones it is bad at as matrix products; each form equals
-the plain one within float error.
+convolutions only: those of few channels feed its matrix unit badly, and where the kernel is larger
+than the image that it slides over, not counting padding and holes, XLA swaps the two and runs the
+turned kernel in naive loops, 50 times as slow. So there `conv` takes these as matrix products; each
+form equals the plain one within float error.
 """
 
 import math
@@ -53,7 +55,9 @@ def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     size, _, inputs, outputs = kernel.shape
     if size == 1 and stride == 1:
         return flat_matmul(x, kernel[0, 0])
-    if stride > 1 or inputs < 8:
+    if stride == 2 and size % 2 == 0 and inputs >= 8:
+        return halving_conv(x, kernel)
+    if stride > 1 or inputs < 8 or size > min(x.shape[1:3]):
         return patches_conv(x, kernel, stride)
     if outputs < 8:
         return taps_conv(x, kernel)
@@ -81,8 +85,7 @@ def window_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
 def patches_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     """`plain_conv` as one matrix product with the patches under the kernel ('im2col').
 
-    XLA's CPU backend runs the gradients of strided convolutions in naive loops, and feeds its
-    matrix unit badly where there are few input channels.
+    It suits strided convolutions (see `halving_conv`) and few input channels.
     """
     size, outputs = kernel.shape[0], kernel.shape[-1]
     height, width = (-(-n // stride) for n in x.shape[1:3])
@@ -97,6 +100,39 @@ def patches_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
             start = phase * channels
             patches.append(blocks[:, i : i + height, j : j + width, start : start + channels])
     return flat_matmul(jnp.concatenate(patches, -1), kernel.reshape(-1, outputs))
+
+
+def halving_conv(x: Array, kernel: Array) -> Array:
+    """`plain_conv` of stride 2 as the sum of four convolutions, one of each phase of x (its even or
+    odd rows and columns) with the taps that fall on it.
+
+    They have as many inputs as outputs. Of a strided convolution's gradients one, or one of the
+    gradients of them, slides a kernel over an image that is smaller.
+    """
+    size, axes = len(kernel), []
+    for n in x.shape[1:3]:
+        outputs = -(-n // 2)
+        low = max((outputs - 1) * 2 + size - n, 0) // 2
+        parts = []
+        for phase in (0, 1):
+            # Output i reads row 2 i + u - low.
+            taps = [u for u in range(size) if (u - low) % 2 == phase]
+            if taps:
+                pad = (-((taps[0] - low) // 2), (taps[-1] - low) // 2)
+                parts.append((slice(phase, None, 2), slice(taps[0], None, 2), pad))
+        axes.append(parts)
+    even = [(0, 0), *((0, n % 2) for n in x.shape[1:3]), (0, 0)]
+    x, total = jnp.pad(x, even), 0
+    for rows, row_taps, row_pad in axes[0]:
+        for columns, column_taps, column_pad in axes[1]:
+            total = total + lax.conv_general_dilated(
+                x[:, rows, columns],
+                kernel[row_taps, column_taps],
+                (1, 1),
+                (row_pad, column_pad),
+                dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+            )
+    return total
 
 
 def taps_conv(x: Array, kernel: Array) -> Array:

@@ -7,8 +7,8 @@ size of 4 this is PyTorch's `ConvTranspose2d(4, stride=2, padding=1)`, with 3 th
 output padding 1. The `whole` of y has low = 0, and 2 H + size - 2 rows: nothing falls outside.
 
 XLA has (1) as a convolution of an image with holes, whose gradients its CPU backend runs in naive
-loops. So there two forms without holes take its place; each equals the plain one within float
-error. Where there are few output channels, the sums of the second are small.
+loops (see `layers`). So there two forms without holes take its place; each equals the plain one
+within float error. Where there are few output channels, the sums of the second are small.
 """
 
 import flax.linen as nn
@@ -61,11 +61,13 @@ def phases_conv_transpose(x: Array, kernel: Array, *, whole: bool = False) -> Ar
     size, low = len(kernel), _low(len(kernel), whole)
     height, width = (_height(pixels, size, whole) for pixels in x.shape[1:3])
     more = -(-height // 2) - x.shape[1]  # outputs of a phase beyond those of x's pixels
+    # As many inputs as outputs, else a gradient slides a kernel over an image that is smaller.
+    x = jnp.pad(x, ((0, 0), (0, more), (0, more), (0, 0)))
     parts = []
     for phase in (0, 1):
         taps = [u for u in reversed(range(size)) if (u - low) % 2 == phase]
         # Output 2 m + phase reads pixel m - (u - low) // 2.
-        pad = ((taps[0] - low) // 2, more - (taps[-1] - low) // 2)
+        pad = ((taps[0] - low) // 2, -((taps[-1] - low) // 2))
         parts.append((slice(taps[0], None, -2), pad))
     image = interleave(
         *(

@@ -1,5 +1,6 @@
 """Layers: the CPU forms equal the plain ones, in values and gradients, and avoid slow loops."""
 
+import functools
 import itertools
 import re
 
@@ -11,6 +12,7 @@ import pytest
 
 from gen_jax.errors import InputError
 from gen_jax.networks import layers
+from tests.networks.naive_loops import naive_convolutions
 
 
 def normal(seed: int, *shape: int):
@@ -33,7 +35,7 @@ def assert_same(function, plain, *arguments):
 
 
 @pytest.mark.parametrize('stride', [1, 2])
-@pytest.mark.parametrize('size', [1, 3])
+@pytest.mark.parametrize('size', [1, 2, 3, 4])
 @pytest.mark.parametrize('shape', [(8, 8, 3), (7, 9, 3), (8, 7, 16)])
 def test_conv_equals_the_plain_convolution(shape, size, stride):
     x, kernel = normal(0, 2, *shape), normal(1, size, size, shape[-1], 5)
@@ -111,21 +113,24 @@ def test_other_backends_run_the_plain_convolution(monkeypatch):
         assert 'dot_general' not in program
 
 
-def dilated_convolutions(function, *arguments) -> int:
-    """Convolutions with holes in the CPU program of a function's value and gradients.
+@pytest.mark.parametrize(
+    ('pixels', 'size', 'stride', 'is_plain_naive'),
+    [(8, 3, 1, False), (8, 3, 2, True), (8, 4, 2, True), (4, 4, 2, True), (2, 3, 1, True)],
+)
+def test_no_convolution_runs_in_naive_loops(pixels, size, stride, is_plain_naive):
+    """Of the gradients of what games penalize, the squared gradient at x."""
+    arguments = normal(0, 2, pixels, pixels, 16), normal(1, size, size, 16, 16)
 
-    A strided convolution's gradients have them, and XLA's CPU backend runs those in naive loops.
-    """
-    compiled = jax.jit(lambda *a: value_and_grads(function, *a)).lower(*arguments).compile()
-    windows = re.findall(r'convolution\(.*window=\{([^}]*)\}', compiled.as_text())
-    return sum('dilate' in window for window in windows)
+    def steepness(form, x, kernel):
+        value, pull_back = jax.vjp(lambda x: jnp.sin(form(x, kernel, stride)), x)
+        return jnp.sum(pull_back(normal(9, *value.shape))[0] ** 2)
 
+    def program(form) -> str:
+        gradients = jax.jit(jax.grad(functools.partial(steepness, form), (0, 1)))
+        return gradients.lower(*arguments).compile().as_text()
 
-def test_no_convolution_runs_in_naive_loops():
-    x, kernel = normal(0, 2, 8, 8, 16), normal(1, 3, 3, 16, 16)
-    for stride in (1, 2):
-        assert dilated_convolutions(lambda x, k, s=stride: layers.conv(x, k, s), x, kernel) == 0
-    assert dilated_convolutions(lambda x, k: layers.plain_conv(x, k, 2), x, kernel) > 0
+    assert bool(naive_convolutions(program(layers.plain_conv))) == is_plain_naive
+    assert not naive_convolutions(program(layers.conv))
 
 
 def test_gradient_of_a_flat_matmul_transposes_no_activations():
