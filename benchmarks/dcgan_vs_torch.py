@@ -184,9 +184,9 @@ def gflop(network: str) -> float:
     import jax
     import jax.numpy as jnp
 
-    from gen_jax.networks import layers, transposed
+    from gen_jax.networks import convolution, layers, transposed
 
-    layers.conv = layers.plain_conv
+    layers.conv = convolution.plain_conv
     transposed.conv_transpose = transposed.plain_conv_transpose
     method, spec = dcgan(NETWORKS[network])
     batch = {'x': jnp.ones((BATCH, *spec.shape))}

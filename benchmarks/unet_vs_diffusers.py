@@ -202,13 +202,13 @@ def gflop(network: str, job: str) -> float:
     import jax
     import jax.numpy as jnp
 
-    from gen_jax.networks import layers
+    from gen_jax.networks import convolution, layers, rearrange
     from gen_jax.networks.unet import UNet
 
     net = NETWORKS[network]
-    layers.conv = layers.plain_conv
-    layers.phases_conv = lambda x, k: layers.plain_conv(
-        layers.upsample(x, 2 * x.shape[1], 2 * x.shape[2]), k
+    layers.conv = convolution.plain_conv
+    convolution.phases_conv = lambda x, k: convolution.plain_conv(
+        rearrange.upsample(x, 2 * x.shape[1], 2 * x.shape[2]), k
     )
     unet = UNet(**net['unet'])
     batch = net['batch'] if job == 'train' else SAMPLE_IMAGES

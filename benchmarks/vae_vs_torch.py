@@ -185,11 +185,11 @@ def gflop(network: str) -> float:
     import jax
     import jax.numpy as jnp
 
-    from gen_jax.networks import layers
+    from gen_jax.networks import convolution, layers, rearrange
 
-    layers.conv = layers.plain_conv
-    layers.phases_conv = lambda x, k: layers.plain_conv(
-        layers.upsample(x, 2 * x.shape[1], 2 * x.shape[2]), k
+    layers.conv = convolution.plain_conv
+    convolution.phases_conv = lambda x, k: convolution.plain_conv(
+        rearrange.upsample(x, 2 * x.shape[1], 2 * x.shape[2]), k
     )
     method, spec = vae(NETWORKS[network])
     batch = {'x': jnp.ones((BATCH, *spec.shape))}

@@ -13,7 +13,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-from gen_jax.networks.layers import conv, flat_matmul
+from gen_jax.networks.convolution import conv
+from gen_jax.networks.rearrange import flat_matmul
 from gen_jax.networks.resampling import filtered_downsample, filtered_downsample_conv
 from gen_jax.types import Array
 

@@ -35,7 +35,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.errors import InputError
-from gen_jax.networks.layers import INTO_BRANCH, OUT_OF_BRANCH, dense, flat_matmul, zero_init
+from gen_jax.networks.layers import INTO_BRANCH, OUT_OF_BRANCH, dense, zero_init
+from gen_jax.networks.rearrange import flat_matmul
 from gen_jax.networks.splines import rational_quadratic
 from gen_jax.types import Array
 

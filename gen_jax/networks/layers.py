@@ -1,13 +1,7 @@
-"""Layers of the convolutional networks, and the forms of them that are fast on a CPU.
+"""Layers of the convolutional networks.
 
-Images are `[B, H, W, C]`, kernels `[kernel height, kernel width, C in, C out]`. Parameters are
-float32; `dtype` is what a layer computes in. Statistics and softmax are float32 whatever it says.
-
-On GPU and TPU a convolution is `lax.conv_general_dilated`. XLA's CPU backend is good at some
-convolutions only: those of few channels feed its matrix unit badly, and where the kernel is larger
-than the image that it slides over, not counting padding and holes, XLA swaps the two and runs the
-turned kernel in naive loops, 50 times as slow. So there `conv` takes these as matrix products; each
-form equals the plain one within float error.
+Images are `[B, H, W, C]`. Parameters are float32; `dtype` is what a layer computes in. Statistics
+and softmax are float32 whatever it says.
 """
 
 import math
@@ -19,6 +13,8 @@ from jax import lax
 
 from gen_jax.errors import InputError
 from gen_jax.keys import scramble
+from gen_jax.networks.convolution import conv, upsample_conv
+from gen_jax.networks.rearrange import flat_matmul
 from gen_jax.types import Array
 
 
@@ -35,196 +31,6 @@ zero_init = nn.initializers.zeros_init()
 # Names of the axes of a matrix, inputs first: 'channels' are those of the residual stream, 'hidden'
 # is what lives inside a branch. They say where `parallel.state_shardings` may split it.
 INTO_BRANCH, OUT_OF_BRANCH = ('channels', 'hidden'), ('hidden', 'channels')
-
-
-def plain_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """The convolution as XLA has it: x `[B, H, W, C]`, 'SAME' padding, no bias.
-
-    With stride 2 and an even size, 'SAME' pads below and to the right only, as TensorFlow does
-    and as the published DDPM networks were trained.
-    """
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-    )
-
-
-def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """`plain_conv`, in the form that suits the backend."""
-    if jax.default_backend() != 'cpu':
-        return plain_conv(x, kernel, stride)
-    size, _, inputs, outputs = kernel.shape
-    if size == 1 and stride == 1:
-        return flat_matmul(x, kernel[0, 0])
-    if stride == 2 and size % 2 == 0 and inputs >= 8:
-        return halving_conv(x, kernel)
-    if stride > 1 or inputs < 8 or size > min(x.shape[1:3]):
-        return patches_conv(x, kernel, stride)
-    if outputs < 8:
-        return taps_conv(x, kernel)
-    return plain_conv(x, kernel, stride)
-
-
-def window_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """The convolution with no padding ('VALID'), of a kernel of any size, for the backend."""
-    rows, columns, inputs, outputs = kernel.shape
-    if x.shape[1:3] == (rows, columns):  # one window
-        return (x.reshape(len(x), -1) @ kernel.reshape(-1, outputs))[:, None, None]
-    if jax.default_backend() != 'cpu' or (stride == 1 and inputs >= 8):
-        return lax.conv_general_dilated(
-            x, kernel, (stride, stride), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-        )
-    height, width = x.shape[1] - rows + 1, x.shape[2] - columns + 1
-    patches = [
-        x[:, i : i + height : stride, j : j + width : stride]
-        for i in range(rows)
-        for j in range(columns)
-    ]
-    return flat_matmul(jnp.concatenate(patches, -1), kernel.reshape(-1, outputs))
-
-
-def patches_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """`plain_conv` as one matrix product with the patches under the kernel ('im2col').
-
-    It suits strided convolutions (see `halving_conv`) and few input channels.
-    """
-    size, outputs = kernel.shape[0], kernel.shape[-1]
-    height, width = (-(-n // stride) for n in x.shape[1:3])
-    blocks = stride_to_channels(x, size, stride)
-    channels = x.shape[-1]
-    patches = []
-    for row in range(size):
-        for column in range(size):
-            # Tap (row, column) reads phase (row % stride, column % stride) of a block.
-            i, j = row // stride, column // stride
-            phase = row % stride * stride + column % stride
-            start = phase * channels
-            patches.append(blocks[:, i : i + height, j : j + width, start : start + channels])
-    return flat_matmul(jnp.concatenate(patches, -1), kernel.reshape(-1, outputs))
-
-
-def halving_conv(x: Array, kernel: Array) -> Array:
-    """`plain_conv` of stride 2 as the sum of four convolutions, one of each phase of x (its even or
-    odd rows and columns) with the taps that fall on it.
-
-    They have as many inputs as outputs. Of a strided convolution's gradients one, or one of the
-    gradients of them, slides a kernel over an image that is smaller.
-    """
-    size, axes = len(kernel), []
-    for n in x.shape[1:3]:
-        outputs = -(-n // 2)
-        low = max((outputs - 1) * 2 + size - n, 0) // 2
-        parts = []
-        for phase in (0, 1):
-            # Output i reads row 2 i + u - low.
-            taps = [u for u in range(size) if (u - low) % 2 == phase]
-            if taps:
-                pad = (-((taps[0] - low) // 2), (taps[-1] - low) // 2)
-                parts.append((slice(phase, None, 2), slice(taps[0], None, 2), pad))
-        axes.append(parts)
-    even = [(0, 0), *((0, n % 2) for n in x.shape[1:3]), (0, 0)]
-    x, total = jnp.pad(x, even), 0
-    for rows, row_taps, row_pad in axes[0]:
-        for columns, column_taps, column_pad in axes[1]:
-            total = total + lax.conv_general_dilated(
-                x[:, rows, columns],
-                kernel[row_taps, column_taps],
-                (1, 1),
-                (row_pad, column_pad),
-                dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-            )
-    return total
-
-
-def taps_conv(x: Array, kernel: Array) -> Array:
-    """`plain_conv` of stride 1: one matrix product for what each tap adds, then shifted sums.
-
-    With few output channels the sums are small, and a product with few columns would be slow.
-    """
-    size, _, inputs, outputs = kernel.shape
-    height, width = x.shape[1:3]
-    low = (size - 1) // 2
-    added = flat_matmul(x, kernel.transpose(2, 0, 1, 3).reshape(inputs, -1))
-    pad = (low, size - 1 - low)
-    added = jnp.pad(added, ((0, 0), pad, pad, (0, 0)))
-    total = 0
-    for row in range(size):
-        for column in range(size):
-            start = (row * size + column) * outputs
-            tap = added[:, row : row + height, column : column + width, start : start + outputs]
-            total = total + tap
-    return total
-
-
-def upsample_conv(x: Array, kernel: Array, height: int, width: int) -> Array:
-    """`plain_conv` of x `[B, h, w, C]` doubled by `upsample` to height x width, kernel 3 x 3."""
-    if jax.default_backend() != 'cpu' or (height, width) != (2 * x.shape[1], 2 * x.shape[2]):
-        return conv(upsample(x, height, width), kernel)
-    return phases_conv(x, kernel)
-
-
-def phases_conv(x: Array, kernel: Array) -> Array:
-    """The same to twice the size, with 4/9 of the multiplications.
-
-    Of three neighbors in a doubled row two are equal. So an output pixel sees two pixels of x,
-    and one of four 2 x 2 kernels, each for the outputs of one phase (even or odd row and column),
-    does what the 3 x 3 one did.
-    """
-
-    def halves(kernel: Array) -> tuple[Array, Array]:
-        """Along the first axis: what even outputs see of (i - 1, i), and odd ones of (i, i + 1)."""
-        low, center, high = kernel
-        return jnp.stack([low, center + high]), jnp.stack([low + center, high])
-
-    phases = []
-    for i, taps in enumerate(halves(kernel)):
-        for j, square in enumerate(halves(taps.swapaxes(0, 1))):
-            phases.append(
-                lax.conv_general_dilated(
-                    x,
-                    square.swapaxes(0, 1),
-                    (1, 1),
-                    ((1 - i, i), (1 - j, j)),
-                    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-                )
-            )
-    return interleave(*phases)
-
-
-def interleave(*phases: Array) -> Array:
-    """An image `[B, 2 H, 2 W, C]` of four `[B, H, W, C]`: its pixels in even rows and even columns,
-    in even rows and odd columns, in odd rows and even columns, in odd rows and odd columns."""
-    batch, height, width, _ = phases[0].shape
-    rows = [jnp.stack(phases[:2], 3), jnp.stack(phases[2:], 3)]
-    return jnp.stack(rows, 2).reshape(batch, 2 * height, 2 * width, -1)
-
-
-def flat_matmul(x: Array, kernel: Array) -> Array:
-    """x `[..., C]` @ kernel `[C, D]` over one long axis of rows.
-
-    With several axes of rows, the gradient of the kernel sums over several axes, and XLA's CPU
-    backend first transposes both factors to make them one.
-    """
-    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
-
-
-def stride_to_channels(x: Array, size: int, stride: int) -> Array:
-    """Pads x as 'SAME' does and folds each stride x stride square into channels.
-
-    The taps of a strided convolution are then contiguous slices.
-    """
-    pads, blocks = [(0, 0)], []
-    for n in x.shape[1:3]:
-        outputs = -(-n // stride)
-        reach = outputs + (size - 1) // stride  # blocks that the last output reads
-        low = max((outputs - 1) * stride + size - n, 0) // 2
-        pads.append((low, reach * stride - n - low))
-        blocks.append(reach)
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(*pad, 0) for pad in [*pads, (0, 0)]])
-    if stride == 1:
-        return x
-    batch, channels = x.shape[0], x.shape[-1]
-    x = x.reshape(batch, blocks[0], stride, blocks[1], stride, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, *blocks, stride * stride * channels)
 
 
 class Conv(nn.Module):
@@ -362,15 +168,6 @@ def timestep_embedding(t: Array, features: int, time_scale: float = 1000.0) -> A
     frequencies = jnp.exp(-math.log(10_000) / (half - 1) * jnp.arange(half, dtype=jnp.float32))
     angles = time_scale * t.astype(jnp.float32)[:, None] * frequencies
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
-
-
-def upsample(x: Array, height: int, width: int) -> Array:
-    """Repeats the pixels of x `[B, h, w, C]` as often as it takes, twice from 4 to 8 or to 7, and
-    crops to height x width."""
-    batch, h, w, channels = x.shape
-    down, right = -(-height // h), -(-width // w)
-    repeated = jnp.broadcast_to(x[:, :, None, :, None], (batch, h, down, w, right, channels))
-    return repeated.reshape(batch, down * h, right * w, channels)[:, :height, :width]
 
 
 def beside_latents(z: Array, label: Array | None, num_classes: int | None) -> Array:

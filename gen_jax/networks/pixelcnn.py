@@ -35,15 +35,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from gen_jax.errors import InputError
-from gen_jax.networks.layers import (
-    INTO_BRANCH,
-    OUT_OF_BRANCH,
-    Dropout,
-    dense,
-    flat_matmul,
-    kernel_init,
-    window_conv,
-)
+from gen_jax.networks.convolution import window_conv
+from gen_jax.networks.layers import INTO_BRANCH, OUT_OF_BRANCH, Dropout, dense, kernel_init
+from gen_jax.networks.rearrange import flat_matmul
 from gen_jax.types import Array, Tree
 
 # The paper's: what ends a block starts at a tenth of the others.

@@ -31,7 +31,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from gen_jax.errors import InputError
-from gen_jax.networks.layers import conv, lowest_size, zero_init
+from gen_jax.networks.convolution import conv
+from gen_jax.networks.layers import lowest_size, zero_init
 from gen_jax.networks.resampling import filtered_downsample, filtered_upsample
 from gen_jax.types import Array
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gen_jax.errors import InputError
-from gen_jax.networks.layers import window_conv
+from gen_jax.networks.convolution import window_conv
 from gen_jax.networks.transposed import conv_transpose
 from gen_jax.types import Array
 

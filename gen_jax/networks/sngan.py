@@ -27,7 +27,8 @@ import jax.numpy as jnp
 from gen_jax.errors import InputError
 from gen_jax.networks.batch_norm import BatchNorm
 from gen_jax.networks.dcgan import check_fields
-from gen_jax.networks.layers import Conv, UpsampleConv, kernel_init, lowest_size, upsample
+from gen_jax.networks.layers import Conv, UpsampleConv, kernel_init, lowest_size
+from gen_jax.networks.rearrange import upsample
 from gen_jax.types import Array
 
 # Of the first kernels of branches, as in the authors' code.

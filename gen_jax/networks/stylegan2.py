@@ -19,8 +19,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from gen_jax.errors import InputError
+from gen_jax.networks.convolution import conv
 from gen_jax.networks.equalized import EqualizedDense, Mapping, equalized_kernel, leaky
-from gen_jax.networks.layers import conv, lowest_size
+from gen_jax.networks.layers import lowest_size
 from gen_jax.networks.resampling import filtered_upsample, filtered_upsample_conv
 from gen_jax.types import Array
 

@@ -7,8 +7,8 @@ size of 4 this is PyTorch's `ConvTranspose2d(4, stride=2, padding=1)`, with 3 th
 output padding 1. The `whole` of y has low = 0, and 2 H + size - 2 rows: nothing falls outside.
 
 XLA has (1) as a convolution of an image with holes, whose gradients its CPU backend runs in naive
-loops (see `layers`). So there two forms without holes take its place; each equals the plain one
-within float error. Where there are few output channels, the sums of the second are small.
+loops (see `convolution`). So there forms without holes take its place; each equals the plain one
+within float error. Where there are few output channels, the sums of the last are small.
 """
 
 import flax.linen as nn
@@ -17,7 +17,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from gen_jax.errors import InputError
-from gen_jax.networks.layers import flat_matmul, interleave, kernel_init, with_weights
+from gen_jax.networks.layers import kernel_init, with_weights
+from gen_jax.networks.rearrange import flat_matmul, interleave
+from gen_jax.networks.winograd import doubling_conv, is_for_winograd
 from gen_jax.types import Array
 
 
@@ -28,6 +30,8 @@ def conv_transpose(x: Array, kernel: Array, *, whole: bool = False) -> Array:
         return plain_conv_transpose(x, kernel, whole=whole)
     if kernel.shape[-1] < 16:
         return taps_conv_transpose(x, kernel, whole=whole)
+    if not whole and is_for_winograd(x, kernel, 2):
+        return doubling_conv(x, kernel)
     return phases_conv_transpose(x, kernel, whole=whole)
 
 

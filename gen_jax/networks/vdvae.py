@@ -30,7 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.errors import InputError
-from gen_jax.networks.layers import Conv, Dropout, upsample
+from gen_jax.networks.layers import Conv, Dropout
+from gen_jax.networks.rearrange import upsample
 from gen_jax.types import Array, Key
 
 # Beyond these a law is a point, or wider than any other.

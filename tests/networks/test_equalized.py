@@ -15,7 +15,7 @@ from gen_jax.networks.equalized import (
     leaky,
     unit_square,
 )
-from gen_jax.networks.layers import plain_conv
+from gen_jax.networks.convolution import plain_conv
 
 
 def normal(seed: int, *shape: int):

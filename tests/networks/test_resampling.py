@@ -110,14 +110,14 @@ def test_convolutions_with_the_filter_are_the_filter_and_a_convolution_but_for_t
     x = jax.random.normal(jax.random.key(0), (1, 12, 14, 2))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 2, 4))
     up = compiled(resampling.filtered_upsample_conv, kernel, taps)(x)
-    separate = layers.plain_conv(
+    separate = convolution.plain_conv(
         compiled(resampling.filtered_upsample, taps)(x), kernel[::-1, ::-1]
     )
     assert up.shape == (1, 24, 28, 4)
     inside = np.s_[:, 4:-4, 4:-4]
     np.testing.assert_allclose(up[inside], separate[inside], rtol=1e-4, atol=1e-4)
     down = compiled(resampling.filtered_downsample_conv, kernel, taps)(x)
-    blurred = layers.plain_conv(compiled(resampling.blur, taps)(x), kernel)
+    blurred = convolution.plain_conv(compiled(resampling.blur, taps)(x), kernel)
     assert down.shape == (1, 6, 7, 4)
     # The blur of an even number of taps has already moved by half a pixel.
     first = 1 - len(taps) % 2

@@ -62,7 +62,7 @@ def test_a_layer_is_modulated_and_demodulated_weights_noise_and_bias(up):
     variables = filled(layer, h, w)
     p = variables['params']
     style = w @ p['style']['kernel'] / np.sqrt(7) + p['style']['bias']
-    convolve = resampling.filtered_upsample_conv if up else layers.plain_conv
+    convolve = resampling.filtered_upsample_conv if up else convolution.plain_conv
     kernel = p['kernel'] / np.sqrt(9 * 8)
     wanted = one_by_one(convolve, h, kernel, style, demodulate=True)
     without = jax.jit(layer.apply)(variables, h, w)
@@ -101,7 +101,7 @@ def test_what_a_stage_adds_to_the_image_is_modulated_only():
     p = variables['params']
     style = w @ p['style']['kernel'] / np.sqrt(7) + p['style']['bias']
     kernel = p['kernel'] / np.sqrt(8)
-    wanted = one_by_one(layers.plain_conv, h, kernel, style, demodulate=False) + p['bias']
+    wanted = one_by_one(convolution.plain_conv, h, kernel, style, demodulate=False) + p['bias']
     ours = jax.jit(layer.apply)(variables, h, w)
     np.testing.assert_allclose(ours, wanted, rtol=1e-3, atol=1e-4)
 

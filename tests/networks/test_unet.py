@@ -103,7 +103,7 @@ def test_dropout_acts_in_training_only_and_nothing_recompiles():
 
 
 def test_the_training_program_has_only_convolutions_that_are_fast_on_a_cpu():
-    """None in naive loops (`layers.conv`), and none given to YNNPACK."""
+    """None in naive loops (see `convolution`), and none given to YNNPACK."""
     unet, (x, t) = UNet(**{**TINY, 'channel_multipliers': (1, 1)}), noisy(8)
     variables = random_variables(unet, x, t)
     rngs = {'dropout': jax.random.key(0)}

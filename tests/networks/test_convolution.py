@@ -1,0 +1,130 @@
+"""Convolutions: the CPU forms equal the plain one, in values and gradients, and avoid slow loops."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_jax.networks import convolution, rearrange
+from tests.networks.naive_loops import naive_convolutions
+
+
+def normal(seed: int, *shape: int):
+    """Float32 Gaussian numbers."""
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def value_and_grads(function, *arguments):
+    """A function's value and the gradients of its random projection."""
+    value, pull_back = jax.vjp(function, *arguments)
+    return value, *pull_back(normal(9, *value.shape))
+
+
+def assert_same(function, plain, *arguments):
+    """Both functions have the same value and the same gradients, within float32 error."""
+    ours = jax.jit(lambda *a: value_and_grads(function, *a))(*arguments)
+    theirs = jax.jit(lambda *a: value_and_grads(plain, *a))(*arguments)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('size', [1, 2, 3, 4])
+@pytest.mark.parametrize('shape', [(8, 8, 3), (7, 9, 3), (8, 7, 16)])
+def test_conv_equals_the_plain_convolution(shape, size, stride):
+    x, kernel = normal(0, 2, *shape), normal(1, size, size, shape[-1], 5)
+    assert_same(
+        lambda x, kernel: convolution.conv(x, kernel, stride),
+        lambda x, kernel: convolution.plain_conv(x, kernel, stride),
+        x,
+        kernel,
+    )
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('size', [2, 5])
+def test_patches_conv_for_other_kernels(size, stride):
+    x, kernel = normal(0, 2, 9, 8, 4), normal(1, size, size, 4, 3)
+    assert_same(
+        lambda x, kernel: convolution.patches_conv(x, kernel, stride),
+        lambda x, kernel: convolution.plain_conv(x, kernel, stride),
+        x,
+        kernel,
+    )
+
+
+@pytest.mark.parametrize('size', [2, 3, 5])
+def test_taps_conv_equals_the_plain_convolution(size):
+    x, kernel = normal(0, 2, 9, 8, 12), normal(1, size, size, 12, 3)
+    assert_same(convolution.taps_conv, convolution.plain_conv, x, kernel)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('size', [(2, 3), (1, 3), (2, 1), (9, 8)])
+@pytest.mark.parametrize('channels', [3, 16])
+def test_window_conv_is_the_convolution_with_no_padding(channels, size, stride):
+    x, kernel = normal(0, 2, 9, 8, channels), normal(1, *size, channels, 5)
+
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+        )
+
+    assert_same(lambda x, kernel: convolution.window_conv(x, kernel, stride), plain, x, kernel)
+
+
+@pytest.mark.parametrize('to', [(8, 12), (7, 12), (8, 11)])
+def test_upsample_conv_equals_the_plain_convolution_of_the_doubled_image(to):
+    x, kernel = normal(0, 2, 4, 6, 8), normal(1, 3, 3, 8, 5)
+    assert_same(
+        lambda x, kernel: convolution.upsample_conv(x, kernel, *to),
+        lambda x, kernel: convolution.plain_conv(rearrange.upsample(x, *to), kernel),
+        x,
+        kernel,
+    )
+
+
+def test_upsample_conv_saves_five_ninths_of_the_work():
+    x, kernel = normal(0, 2, 16, 16, 8), normal(1, 3, 3, 8, 8)
+
+    def operations(function) -> float:
+        return jax.jit(function).lower(x, kernel).cost_analysis()['flops']
+
+    ours = operations(lambda x, k: convolution.upsample_conv(x, k, 32, 32))
+    theirs = operations(lambda x, k: convolution.plain_conv(rearrange.upsample(x, 32, 32), k))
+    assert 0.42 < ours / theirs < 0.48
+
+
+def test_other_backends_run_the_plain_convolution(monkeypatch):
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+    x, kernel = normal(0, 1, 8, 8, 3), normal(1, 3, 3, 3, 4)
+    program = jax.jit(lambda x, k: convolution.upsample_conv(x, k, 16, 16)).lower(x, kernel).as_text()
+    assert program.count('stablehlo.convolution') == 1
+    for size, stride in itertools.product((1, 3), (1, 2)):
+        shapes = normal(0, 1, 8, 8, 3), normal(1, size, size, 3, 4)
+        program = jax.jit(lambda x, k, s=stride: convolution.conv(x, k, s)).lower(*shapes).as_text()
+        assert program.count('stablehlo.convolution') == 1
+        assert 'dot_general' not in program
+
+
+@pytest.mark.parametrize(
+    ('pixels', 'size', 'stride', 'is_plain_naive'),
+    [(8, 3, 1, False), (8, 3, 2, True), (8, 4, 2, True), (4, 4, 2, True), (2, 3, 1, True)],
+)
+def test_no_convolution_runs_in_naive_loops(pixels, size, stride, is_plain_naive):
+    """Of the gradients of what games penalize, the squared gradient at x."""
+    arguments = normal(0, 2, pixels, pixels, 16), normal(1, size, size, 16, 16)
+
+    def steepness(form, x, kernel):
+        value, pull_back = jax.vjp(lambda x: jnp.sin(form(x, kernel, stride)), x)
+        return jnp.sum(pull_back(normal(9, *value.shape))[0] ** 2)
+
+    def program(form) -> str:
+        gradients = jax.jit(jax.grad(functools.partial(steepness, form), (0, 1)))
+        return gradients.lower(*arguments).compile().as_text()
+
+    assert bool(naive_convolutions(program(convolution.plain_conv))) == is_plain_naive
+    assert not naive_convolutions(program(convolution.conv))

@@ -1,0 +1,91 @@
+"""Fewer products: the same numbers as XLA's convolutions, twice differentiated, for fewer of them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_jax.networks import convolution, transposed, winograd
+from tests.networks.naive_loops import naive_convolutions
+
+
+def normal(seed: int, *shape: int):
+    """Float32 Gaussian numbers."""
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def halving(x, kernel):
+    """The plain form of `halving_conv`."""
+    return convolution.plain_conv(x, kernel, 2)
+
+
+PAIRS = [
+    (winograd.halving_conv, halving),
+    (winograd.doubling_conv, transposed.plain_conv_transpose),
+]
+
+
+def derivatives(form, x, kernel):
+    """The value, its gradients, and those of what games penalize: the squared slope at x."""
+
+    def slope(x, kernel):
+        value, pull_back = jax.vjp(lambda x: jnp.sin(0.3 * form(x, kernel)), x)
+        return jnp.sum(pull_back(normal(9, *value.shape))[0] ** 2)
+
+    value, pull_back = jax.vjp(form, x, kernel)
+    return value, pull_back(normal(8, *value.shape)), jax.grad(slope, (0, 1))(x, kernel)
+
+
+@pytest.mark.parametrize(('form', 'plain'), PAIRS)
+def test_the_plain_form_in_values_gradients_and_gradients_of_gradients(form, plain):
+    arguments = normal(0, 2, 4, 8, 5), normal(1, 4, 4, 5, 3)
+    programs = [
+        jax.jit(functools.partial(derivatives, which)).lower(*arguments).compile()
+        for which in (form, plain)
+    ]
+    ours, theirs = (jax.tree.leaves(program(*arguments)) for program in programs)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+    ours, theirs = (program.as_text() for program in programs)
+    assert ' convolution(' not in ours and naive_convolutions(theirs)
+
+
+@pytest.mark.parametrize(('form', 'plain'), PAIRS)
+def test_nine_sixteenths_of_the_products(form, plain):
+    x, kernel = normal(0, 8, 16, 16, 64), normal(1, 4, 4, 64, 64)
+
+    def products(function) -> int:
+        """Multiplications of the matrix products and convolutions of a lowered program."""
+        total = 0
+        for equation in jax.make_jaxpr(function)(x, kernel).jaxpr.eqns:
+            if equation.primitive.name == 'dot_general':
+                (rows, inner), (_, columns) = (operand.aval.shape for operand in equation.invars)
+                total += rows * inner * columns
+        return total
+
+    outputs = jax.eval_shape(plain, x, kernel).size
+    # 16 taps of a strided convolution; of a transposed one each output sees a quarter.
+    taps = 16 if form is winograd.halving_conv else 4
+    assert products(form) == 9 / 16 * outputs * taps * 64
+
+
+def test_they_are_the_forms_of_a_cpu_where_they_fit():
+    def program(function, *shapes, dtype='float32') -> str:
+        arguments = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+        return jax.jit(function).lower(*arguments).as_text()
+
+    def count(text: str) -> tuple[int, int]:
+        return text.count('stablehlo.dot_general'), text.count('stablehlo.convolution')
+
+    def down(x, kernel):
+        return convolution.conv(x, kernel, 2)
+
+    kernel = (4, 4, 8, 16)
+    assert count(program(down, (1, 8, 8, 8), kernel)) == (9, 0)
+    assert count(program(down, (1, 6, 8, 8), kernel)) == (1, 0)  # as patches
+    assert count(program(down, (1, 8, 8, 8), kernel, dtype='bfloat16')) == (1, 0)
+    assert count(program(down, (1, 8, 8, 3), (4, 4, 3, 16))) == (1, 0)
+    assert count(program(transposed.conv_transpose, (1, 4, 4, 8), kernel)) == (36, 0)
+    assert count(program(transposed.conv_transpose, (1, 3, 4, 8), kernel)) == (0, 4)  # as phases
