@@ -4,7 +4,9 @@
 (1) clip     g <- g min(1, clip_norm / ||g||)
 (2) warm-up  rate(n) = learning_rate min(1, (n + 1) / warmup_steps)       (Ho et al. 2020)
 (3) decay    after the warm-up, and `stable_steps` at the peak, to `learning_rate` times
-             `final_rate` over `decay_steps`: 'cosine' along half a period, 'linear' along a line
+             `final_rate` over `decay_steps`: 'cosine' along half a period, 'linear' along a line;
+             n and all these are steps of training, in each of which a player may be updated
+             several times
 (4) the update of `optax.<name>`, with its own keyword arguments
 
 'linear' with a plateau is the schedule WSD: warm-up, stable, decay (Hu et al. 2024, MiniCPM; that
@@ -64,6 +66,7 @@ def optimizer(
     clip_norm: float | None = None,
     skip_above: float | None = None,
     decayed: str = 'all',
+    updates_per_step: float = 1,
     field: str = 'optim',
     **options,
 ) -> optax.GradientTransformation:
@@ -83,6 +86,8 @@ def optimizer(
         for no limit. See `skip_large`.
       decayed: the parameters that weight decay pulls to zero: 'all', or 'matrices', which leaves
         out the biases and the scales of norms: the leaves named 'kernel' and 'embedding'.
+      updates_per_step: how often the player is updated in a step of training, which the schedule
+        goes by: `Method.updates_per_step`.
       field: the config section's name, for messages.
       **options: keyword arguments of the optax optimizer.
 
@@ -105,13 +110,19 @@ def optimizer(
         if rate in options:
             if not options[rate] > 0:
                 raise InputError(f'{field}.{rate}: {options[rate]} must be above 0')
-            options[rate] = learning_rate_schedule(
+            by_step = learning_rate_schedule(
                 options[rate], schedule, warmup_steps, stable_steps, decay_steps, final_rate, field
             )
+            options[rate] = by_step if updates_per_step == 1 else _by_update(by_step, updates_per_step)
     update = make(**options)
     if clip_norm is not None:
         update = optax.chain(optax.clip_by_global_norm(clip_norm), update)
     return update if skip_above is None else skip_large(update, skip_above)
+
+
+def _by_update(by_step: optax.Schedule, updates_per_step: float) -> optax.Schedule:
+    """A schedule of steps as one of updates."""
+    return lambda count: by_step(count / updates_per_step)
 
 
 class SkipLarge(NamedTuple):
@@ -153,7 +164,7 @@ def learning_rate_schedule(
     final_rate: float,
     field: str,
 ) -> optax.Schedule:
-    """The rate of update n (from 0): equations (2) and (3).
+    """The rate of step n (from 0): equations (2) and (3).
 
     Raises:
       InputError: an unknown schedule, a decay without `decay_steps`, what only decays have for

@@ -80,7 +80,13 @@ def assemble(
             'data.labeled_only to True, or data.labels_per_class to None'
         )
     optimizers = {
-        player: build.call(optimizer, section.to_dict(), f'optim.{player}', field=f'optim.{player}')
+        player: build.call(
+            optimizer,
+            section.to_dict(),
+            f'optim.{player}',
+            field=f'optim.{player}',
+            updates_per_step=method.updates_per_step(player),
+        )
         for player, section in config.optim.items()
     }
     boxed = jax.eval_shape(  # with names of axes, which only the shardings need

@@ -30,6 +30,17 @@ def test_warm_up_is_linear_and_reaches_the_peak():
     )
 
 
+def test_a_schedule_goes_by_steps_however_often_a_player_is_updated_in_one():
+    found = optimizer(
+        'sgd', learning_rate=1.0, schedule='linear', decay_steps=2, updates_per_step=2
+    )
+    state, moved = found.init(jnp.zeros(())), []
+    for _ in range(5):
+        update, state = found.update(jnp.ones(()), state)
+        moved.append(-float(update))
+    np.testing.assert_allclose(moved, [1, 0.75, 0.5, 0.25, 0])
+
+
 def test_decays_end_at_zero():
     linear = rates(4, 9, 14, 99, schedule='linear', decay_steps=10)
     np.testing.assert_allclose(linear, [2, 1, 0, 0], atol=1e-6)

@@ -173,6 +173,10 @@ class Method(NamedTuple):
         """The players that some phase trains, in order of first appearance."""
         return tuple(dict.fromkeys(phase.player for phase in self.phases))
 
+    def updates_per_step(self, player: str) -> float:
+        """How often its parameters are updated in a step, on average."""
+        return sum(1 / phase.every for phase in self.phases if phase.player == player)
+
 
 def check_players(networks: Mapping[str, Any], players: tuple[str, ...]) -> None:
     """Raises InputError unless there is a network for each of a method's players and no other."""
