@@ -26,8 +26,8 @@ def get_config(arg: str = ''):
         discriminator_steps=2,
         gradient_penalty=10.0,
     )
-    models.use_adam(config, 1e-3, num_steps=4000, b2=0.9)
-    config.train.num_steps = 4000
+    models.use_adam(config, 1e-3, num_steps=6000, b2=0.9)
+    config.train.num_steps = 6000
 
     if arg == 'smoke':
         models.shrink_gan(config, channels=8)
