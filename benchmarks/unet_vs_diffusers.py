@@ -207,8 +207,8 @@ def gflop(network: str, job: str) -> float:
 
     net = NETWORKS[network]
     layers.conv = convolution.plain_conv
-    convolution.phases_conv = lambda x, k: convolution.plain_conv(
-        rearrange.upsample(x, 2 * x.shape[1], 2 * x.shape[2]), k
+    layers.upsample_conv = lambda x, k, height, width: convolution.plain_conv(
+        rearrange.upsample(x, height, width), k
     )
     unet = UNet(**net['unet'])
     batch = net['batch'] if job == 'train' else SAMPLE_IMAGES

@@ -188,8 +188,8 @@ def gflop(network: str) -> float:
     from gen_jax.networks import convolution, layers, rearrange
 
     layers.conv = convolution.plain_conv
-    convolution.phases_conv = lambda x, k: convolution.plain_conv(
-        rearrange.upsample(x, 2 * x.shape[1], 2 * x.shape[2]), k
+    layers.upsample_conv = lambda x, k, height, width: convolution.plain_conv(
+        rearrange.upsample(x, height, width), k
     )
     method, spec = vae(NETWORKS[network])
     batch = {'x': jnp.ones((BATCH, *spec.shape))}

@@ -154,8 +154,11 @@ def find(room: str, path: str, field: str) -> Callable:
 
 
 def call(function: Callable, options: Mapping, field: str, /, **given):
-    """`function(**given, **options)`, after the check that it takes these options."""
+    """`function(**given, **options)`, after the check that it takes these options, and that none
+    of them is given already."""
     check_keywords(function, options, field, hidden=given)
+    for name in given.keys() & options.keys():
+        raise InputError(f'{field}.{name}: this is not for a config to say; leave it out')
     return function(**given, **options)
 
 

@@ -5,8 +5,7 @@
 (2) warm-up  rate(n) = learning_rate min(1, (n + 1) / warmup_steps)       (Ho et al. 2020)
 (3) decay    after the warm-up, and `stable_steps` at the peak, to `learning_rate` times
              `final_rate` over `decay_steps`: 'cosine' along half a period, 'linear' along a line;
-             n and all these are steps of training, in each of which a player may be updated
-             several times
+             in (2) and (3) n is the step: the updates so far, divided by a step's
 (4) the update of `optax.<name>`, with its own keyword arguments
 
 'linear' with a plateau is the schedule WSD: warm-up, stable, decay (Hu et al. 2024, MiniCPM; that
@@ -110,10 +109,11 @@ def optimizer(
         if rate in options:
             if not options[rate] > 0:
                 raise InputError(f'{field}.{rate}: {options[rate]} must be above 0')
-            by_step = learning_rate_schedule(
+            options[rate] = learning_rate_schedule(
                 options[rate], schedule, warmup_steps, stable_steps, decay_steps, final_rate, field
             )
-            options[rate] = by_step if updates_per_step == 1 else _by_update(by_step, updates_per_step)
+            if updates_per_step != 1:
+                options[rate] = _by_update(options[rate], updates_per_step)
     update = make(**options)
     if clip_norm is not None:
         update = optax.chain(optax.clip_by_global_norm(clip_norm), update)

@@ -1,5 +1,7 @@
 """Optimizers against their formulas; Muon is in `test_optim_muon.py`."""
 
+import importlib
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import pytest
 
 from gen_jax.errors import InputError
 from gen_jax.optim import learning_rate_schedule, optimizer
+from gen_jax.run import assemble
 
 
 def rates(*steps, **options):
@@ -39,6 +42,24 @@ def test_a_schedule_goes_by_steps_however_often_a_player_is_updated_in_one():
         update, state = found.update(jnp.ones(()), state)
         moved.append(-float(update))
     np.testing.assert_allclose(moved, [1, 0.75, 0.5, 0.25, 0])
+
+
+def test_a_run_tells_its_optimizers_how_often_a_player_is_updated():
+    config = importlib.import_module('configs.wgan_gp_digits').get_config('smoke')
+    with config.unlocked():
+        for player in ('generator', 'discriminator'):
+            config.optim[player].decay_steps = 3
+    optimizers = assemble(config).optimizers
+    for player, updates in (('generator', 1), ('discriminator', 2)):
+        state, moved = optimizers[player].init(jnp.zeros(())), []
+        for _ in range(3 * updates + 1):
+            update, state = optimizers[player].update(jnp.ones(()), state)
+            moved.append(-float(update))
+        assert moved[-1] == pytest.approx(0, abs=1e-9) and min(moved[:-1]) > 1e-5
+    with config.unlocked():
+        config.optim.generator.updates_per_step = 2
+    with pytest.raises(InputError, match=r'^optim\.generator\.updates_per_step: .* leave it out'):
+        assemble(config)
 
 
 def test_decays_end_at_zero():

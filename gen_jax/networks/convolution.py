@@ -5,9 +5,9 @@ Images are `[B, H, W, C]`, kernels `[kernel height, kernel width, C in, C out]`.
 On GPU and TPU a convolution is `lax.conv_general_dilated`. XLA's CPU backend is good at some
 convolutions only: those of few channels feed its matrix unit badly, and where the kernel is larger
 than the image that it slides over, not counting padding and holes, XLA swaps the two and runs the
-turned kernel in naive loops, 50 times as slow. A strided convolution's gradients have such, or the
-gradients of them do. So there `conv` takes these as matrix products; each form equals the plain one
-within float error.
+turned kernel in naive loops, 50 times as slow. Among the gradients of a strided convolution, and
+the gradients of those, are such. So there `conv` takes these as matrix products; each form equals
+the plain one within float error.
 """
 
 import jax
@@ -103,7 +103,8 @@ def taps_conv(x: Array, kernel: Array) -> Array:
 
 def upsample_conv(x: Array, kernel: Array, height: int, width: int) -> Array:
     """`plain_conv` of x `[B, h, w, C]` doubled by `upsample` to height x width, kernel 3 x 3."""
-    if jax.default_backend() != 'cpu' or (height, width) != (2 * x.shape[1], 2 * x.shape[2]):
+    doubled = 2 * x.shape[1], 2 * x.shape[2]
+    if jax.default_backend() != 'cpu' or (height, width) != doubled or min(doubled) == 2:
         return conv(upsample(x, height, width), kernel)
     return phases_conv(x, kernel)
 

@@ -7,8 +7,9 @@ size of 4 this is PyTorch's `ConvTranspose2d(4, stride=2, padding=1)`, with 3 th
 output padding 1. The `whole` of y has low = 0, and 2 H + size - 2 rows: nothing falls outside.
 
 XLA has (1) as a convolution of an image with holes, whose gradients its CPU backend runs in naive
-loops (see `convolution`). So there forms without holes take its place; each equals the plain one
-within float error. Where there are few output channels, the sums of the last are small.
+loops (see `convolution`). So there forms without holes take its place, each equal to the plain one
+within float error: of few output channels that of taps, whose sums are small then; else Winograd's
+for what it takes, and that of phases for the rest.
 """
 
 import flax.linen as nn
@@ -28,7 +29,7 @@ def conv_transpose(x: Array, kernel: Array, *, whole: bool = False) -> Array:
     to the whole of y."""
     if jax.default_backend() != 'cpu':
         return plain_conv_transpose(x, kernel, whole=whole)
-    if kernel.shape[-1] < 16:
+    if kernel.shape[-1] < 16 or min(x.shape[1:3]) == 1:
         return taps_conv_transpose(x, kernel, whole=whole)
     if not whole and is_for_winograd(x, kernel, 2):
         return doubling_conv(x, kernel)

@@ -11,6 +11,8 @@ Along both axes that is 9 instead of 16. Each is a product of matrices, pixels x
 channels x channels, which XLA's CPU backend is better at than at convolutions.
 """
 
+import itertools
+
 import jax.numpy as jnp
 from jax import lax
 
@@ -19,12 +21,12 @@ from gen_jax.types import Array
 
 
 def is_for_winograd(x: Array, kernel: Array, multiple: int) -> bool:
-    """Whether these forms take an image and a kernel, with height and width multiples of so much.
+    """Whether these forms take an image, with sides that are multiples of `multiple`, and a kernel.
 
     Channels are at least 8, and numbers float32: differences would lose what bfloat16 has.
     """
     return (
-        len(kernel) == 4
+        kernel.shape[:2] == (4, 4)
         and min(kernel.shape[2:]) >= 8
         and x.dtype == jnp.float32
         and not any(n % multiple for n in x.shape[1:3])
@@ -48,8 +50,9 @@ def halving_conv(x: Array, kernel: Array) -> Array:
 def doubling_conv(x: Array, kernel: Array) -> Array:
     """Equation (1) of `transposed` for x `[B, H, W, C]`, whose sides are multiples of 2, and a
     kernel `[4, 4, C, F]`: `[B, 2 H, 2 W, F]`."""
-    # Even outputs 2 m read pixels m - 1 and m (by taps 3 and 1), odd ones m and m + 1. With
-    # d_0, ... the pixels from 2 m - 1 on, even ones start at d_0, odd ones at d_1.
+    # Even outputs 2 m read pixels m - 1 and m (by taps 3 and 1), odd ones 2 m + 1 read m and m + 1
+    # (by taps 2 and 0). So of four pixels d_0 to d_3 in a row the two even outputs that belong to
+    # them see d_0 to d_2, and the two odd ones d_1 to d_3.
     data = [_differences(row, (1, 1), 2) for row in _differences(x, (1, 1), 1)]
     phases = {}
     for i in (0, 1):
@@ -62,14 +65,16 @@ def doubling_conv(x: Array, kernel: Array) -> Array:
 
 
 def _differences(x: Array, pad: tuple[int, int], axis: int) -> list[Array]:
-    """What (1) and (2) take products with, of each second window of an axis with so many zeros
-    before and behind: d_0 - d_1, d_1, d_1 - d_2, d_2, d_2 - d_3, ..."""
+    """d_0 - d_1, d_1, d_1 - d_2, d_2, d_2 - d_3, ...: what products are taken with.
+
+    d_k are the pixels k, k + 2, k + 4, ... of an axis with so many zeros before it and behind.
+    """
     count, padding = x.shape[axis], [(0, 0)] * x.ndim
     padding[axis] = pad
     x = jnp.pad(x, padding)
     d = [lax.slice_in_dim(x, k, k + count - 1, 2, axis) for k in range(sum(pad) + 2)]
     found = [d[0] - d[1]]
-    for this, following in zip(d[1:-1], d[2:], strict=True):
+    for this, following in itertools.pairwise(d[1:]):
         found += [this, this - following]
     return found
 
@@ -91,8 +96,8 @@ def _beside(grids: list[list[list[Array]]], axis: int) -> list[list[Array]]:
 
 
 def _filtered(data: list[list[Array]], taps: list[list[Array]]) -> list[Array]:
-    """Equations (1) and (2) along both axes: outputs (0, 0), (0, 1), (1, 0), (1, 1) of each square
-    `[B, H / 2, W / 2, F]`."""
+    """Equations (1) and (2) along both axes: outputs (0, 0), (0, 1), (1, 0) and (1, 1) of each
+    square, as many rows and columns as the data has."""
 
     def outputs(products: list[Array]) -> list[Array]:
         return [products[0] + products[1], products[1] - products[2]]

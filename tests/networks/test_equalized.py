@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gen_jax.networks import resampling
+from gen_jax.networks.convolution import plain_conv
 from gen_jax.networks.equalized import (
     EqualizedConv,
     EqualizedDense,
@@ -15,7 +16,6 @@ from gen_jax.networks.equalized import (
     leaky,
     unit_square,
 )
-from gen_jax.networks.convolution import plain_conv
 
 
 def normal(seed: int, *shape: int):

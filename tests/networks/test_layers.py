@@ -8,25 +8,7 @@ import pytest
 
 from gen_jax.errors import InputError
 from gen_jax.networks import layers
-
-
-def normal(seed: int, *shape: int):
-    """Float32 Gaussian numbers."""
-    return jax.random.normal(jax.random.key(seed), shape)
-
-
-def value_and_grads(function, *arguments):
-    """A function's value and the gradients of its random projection."""
-    value, pull_back = jax.vjp(function, *arguments)
-    return value, *pull_back(normal(9, *value.shape))
-
-
-def assert_same(function, plain, *arguments):
-    """Both functions have the same value and the same gradients, within float32 error."""
-    ours = jax.jit(lambda *a: value_and_grads(function, *a))(*arguments)
-    theirs = jax.jit(lambda *a: value_and_grads(plain, *a))(*arguments)
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+from tests.networks.forms import assert_same, normal
 
 
 @pytest.mark.parametrize('shape', [(3, 6, 5, 16), (3, 7, 16)])

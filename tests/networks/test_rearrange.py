@@ -7,11 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.networks import rearrange
-
-
-def normal(seed: int, *shape: int):
-    """Float32 Gaussian numbers."""
-    return jax.random.normal(jax.random.key(seed), shape)
+from tests.networks.forms import normal
 
 
 def test_interleave_puts_one_of_each_phase_in_every_square():

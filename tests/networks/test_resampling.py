@@ -8,7 +8,7 @@ import scipy.signal
 from jax.test_util import check_grads
 
 from gen_jax.errors import InputError
-from gen_jax.networks import layers, resampling
+from gen_jax.networks import convolution, resampling
 
 X = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype(np.float32)
 RAMP = np.broadcast_to(np.arange(8.0, dtype=np.float32)[None, :, None, None], (1, 8, 8, 1))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gen_jax.errors import InputError
-from gen_jax.networks import layers, resampling, stylegan2
+from gen_jax.networks import convolution, resampling, stylegan2
 from gen_jax.networks.stylegan2 import Generator
 
 SMALL = {'widths': (6, 4), 'style_channels': 8, 'num_mapping_layers': 1}

@@ -9,8 +9,8 @@ import pytest
 
 from gen_jax.errors import InputError
 from gen_jax.networks import stylegan2_discriminator
-from gen_jax.networks.equalized import leaky
 from gen_jax.networks.convolution import plain_conv
+from gen_jax.networks.equalized import leaky
 from gen_jax.networks.resampling import filtered_downsample, filtered_downsample_conv
 from gen_jax.networks.stylegan2_discriminator import Discriminator, group_deviation
 
