@@ -11,8 +11,10 @@ from tests.networks.forms import assert_same, naive_convolutions, normal, steepn
 
 
 @pytest.mark.parametrize('stride', [1, 2])
-@pytest.mark.parametrize('size', [1, 2, 3, 4])
-@pytest.mark.parametrize('shape', [(8, 8, 3), (7, 9, 3), (8, 12, 16), (2, 3, 16)])
+@pytest.mark.parametrize(
+    ('shape', 'size'),
+    [((7, 9, 3), 3), ((8, 12, 16), 1), ((8, 12, 16), 3), ((8, 12, 16), 4), ((2, 3, 16), 3)],
+)
 def test_conv_equals_the_plain_convolution(shape, size, stride):
     x, kernel = normal(0, 2, *shape), normal(1, size, size, shape[-1], 8)
     assert_same(
