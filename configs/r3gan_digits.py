@@ -23,7 +23,7 @@ def get_config(arg: str = ''):
         latent_channels=64,
         r1=0.1,
         r2=0.1,
-        penalty_final=0.3,
+        penalty_final=0.5,
         penalty_steps=5500,
     )
     models.use_adam(config, 2e-3, num_steps=5500)
