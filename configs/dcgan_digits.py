@@ -5,7 +5,8 @@
     python launch.py --config=configs/dcgan_digits.py --mode=animate
 
 The paper's layers, initialization and optimizer on smaller images. What differs: two levels instead
-of four, and samples are of averaged weights.
+of four, and samples are of averaged weights. Two minutes on a CPU core, FD 0.59 over five seeds
+(experiments/gans_digits).
 """
 
 from configs import common, models

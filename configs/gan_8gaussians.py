@@ -5,7 +5,7 @@
 
 The game and the penalties of R3GAN (Huang et al. 2024), with plain layers of ours. In evaluation
 `modes` counts the centers that samples come near, `confident` is the share of samples within three
-deviations of one.
+deviations of one. A minute and a half on a CPU core: all modes, 0.97 confident (docs/gan.md).
 """
 
 from configs import common, models

@@ -5,7 +5,8 @@
 
 Each made example is held against a real one, and the discriminator's slope is penalized at both.
 The paper's networks, small: two sizes of one block each, whose 3 x 3 convolutions are not grouped,
-which at 64 channels is faster on a CPU. What differs besides is the size of everything else.
+which at 64 channels is faster on a CPU. What differs besides is the size of everything else. Ten
+minutes on a CPU core, FD 0.33 over five seeds (experiments/gans_digits).
 """
 
 from configs import common, dcgan_digits, models

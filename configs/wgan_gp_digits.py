@@ -6,7 +6,7 @@
 A critic that takes two turns for each of the generator's, each on half of the batch, and whose
 slope is held to 1. Residual networks, as the paper has them for CIFAR-10; no norm mixes examples
 in the critic. What differs: the sizes, two turns instead of five, a faster rate, and samples are of
-averaged weights.
+averaged weights. Nine minutes on a CPU core, FD 0.25 over five seeds (experiments/gans_digits).
 """
 
 from configs import common, dcgan_digits, models
