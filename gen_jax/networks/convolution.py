@@ -22,8 +22,8 @@ from gen_jax.types import Array
 def plain_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     """The convolution as XLA has it: x `[B, H, W, C]`, 'SAME' padding, no bias.
 
-    With stride 2 and an even size, 'SAME' pads below and to the right only, as TensorFlow does
-    and as the published DDPM networks were trained.
+    With stride 2, a kernel of 3 x 3 and an even size, 'SAME' pads below and to the right only, as
+    TensorFlow does and as the published DDPM networks were trained.
     """
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')

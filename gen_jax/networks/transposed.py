@@ -8,8 +8,8 @@ output padding 1. The `whole` of y has low = 0, and 2 H + size - 2 rows: nothing
 
 XLA has (1) as a convolution of an image with holes, whose gradients its CPU backend runs in naive
 loops (see `convolution`). So there forms without holes take its place, each equal to the plain one
-within float error: of few output channels that of taps, whose sums are small then; else Winograd's
-for what it takes, and that of phases for the rest.
+within float error: that of taps for few output channels, whose sums are small, and for images of
+one row or column; else Winograd's for what it takes, and that of phases for the rest.
 """
 
 import flax.linen as nn
