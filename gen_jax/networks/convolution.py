@@ -6,9 +6,13 @@ On GPU and TPU a convolution is `lax.conv_general_dilated`. XLA's CPU backend is
 convolutions only: those of few channels feed its matrix unit badly, and where the kernel is larger
 than the image that it slides over, not counting padding and holes, XLA swaps the two and runs the
 turned kernel in naive loops, 50 times as slow. Among the gradients of a strided convolution, and
-the gradients of those, are such. So there `conv` takes these as matrix products; each form equals
-the plain one within float error.
+the gradients of those, are such. So there `conv` takes these as matrix products. Any gradient is
+run in naive loops inside a loop or a branch of the program (parts of a batch, lazy turns): XLA
+brings axes into the order that its quick code asks for outside of these only. So `padded_conv`
+has them in that order from the start. Each form equals the plain one within float error.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +47,54 @@ def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
         return patches_conv(x, kernel, stride)
     if outputs < 8:
         return taps_conv(x, kernel)
-    return plain_conv(x, kernel, stride)
+    low = (size - 1) // 2
+    return padded_conv(x, kernel, ((low, size - 1 - low),) * 2)
+
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+
+def padded_conv(x: Array, kernel: Array, pads: Pads) -> Array:
+    """The convolution of stride 1 with `pads` of zeros above and below, left and right.
+
+    On a CPU it has no derivatives forward (`jax.jvp`), only backward, of any order.
+    """
+    return (_closed_conv if jax.default_backend() == 'cpu' else _xla_conv)(x, kernel, pads)
+
+
+def _xla_conv(x: Array, kernel: Array, pads: Pads) -> Array:
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), pads, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _closed_conv(x: Array, kernel: Array, pads: Pads) -> Array:
+    """`padded_conv` whose gradients are convolutions of its own kind, and so are theirs."""
+    return _xla_conv(x, kernel, pads)
+
+
+def _closed_conv_forward(x: Array, kernel: Array, pads: Pads) -> tuple[Array, tuple[Array, Array]]:
+    return _closed_conv(x, kernel, pads), (x, kernel)
+
+
+def _closed_conv_backward(
+    pads: Pads, inputs: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    """From y[i] = sum_u x[i + u - low] K[u] follow dx[j] = sum_u dy[j + low - u] K[u]^T, with the
+    kernel turned around, and dK[u] = sum_i x[i + u - low]^T dy[i], whose kernel is dy: channels of
+    x are its examples, and examples its channels."""
+    x, kernel = inputs
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    rest = tuple(
+        (taps - 1 - low, taps - 1 - high)
+        for taps, (low, high) in zip(kernel.shape[:2], pads, strict=True)
+    )
+    by_channel = _closed_conv(x.transpose(3, 1, 2, 0), cotangent.transpose(1, 2, 0, 3), pads)
+    return _closed_conv(cotangent, turned, rest), by_channel.transpose(1, 2, 0, 3)
+
+
+_closed_conv.defvjp(_closed_conv_forward, _closed_conv_backward)
 
 
 def window_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
@@ -51,7 +102,9 @@ def window_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     rows, columns, inputs, outputs = kernel.shape
     if x.shape[1:3] == (rows, columns):  # one window
         return (x.reshape(len(x), -1) @ kernel.reshape(-1, outputs))[:, None, None]
-    if jax.default_backend() != 'cpu' or (stride == 1 and inputs >= 8):
+    if stride == 1 and inputs >= 8:
+        return padded_conv(x, kernel, ((0, 0), (0, 0)))
+    if jax.default_backend() != 'cpu':
         return lax.conv_general_dilated(
             x, kernel, (stride, stride), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
         )
@@ -125,13 +178,5 @@ def phases_conv(x: Array, kernel: Array) -> Array:
     phases = []
     for i, taps in enumerate(halves(kernel)):
         for j, square in enumerate(halves(taps.swapaxes(0, 1))):
-            phases.append(
-                lax.conv_general_dilated(
-                    x,
-                    square.swapaxes(0, 1),
-                    (1, 1),
-                    ((1 - i, i), (1 - j, j)),
-                    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-                )
-            )
+            phases.append(padded_conv(x, square.swapaxes(0, 1), ((1 - i, i), (1 - j, j))))
     return interleave(*phases)

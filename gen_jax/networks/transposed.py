@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gen_jax.errors import InputError
+from gen_jax.networks.convolution import padded_conv
 from gen_jax.networks.layers import kernel_init, with_weights
 from gen_jax.networks.rearrange import flat_matmul, interleave
 from gen_jax.networks.winograd import doubling_conv, is_for_winograd
@@ -76,13 +77,7 @@ def phases_conv_transpose(x: Array, kernel: Array, *, whole: bool = False) -> Ar
         parts.append((slice(taps[0], None, -2), pad))
     image = interleave(
         *(
-            lax.conv_general_dilated(
-                x,
-                kernel[rows, columns],
-                (1, 1),
-                (row_pad, column_pad),
-                dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-            )
+            padded_conv(x, kernel[rows, columns], (row_pad, column_pad))
             for rows, row_pad in parts
             for columns, column_pad in parts
         )

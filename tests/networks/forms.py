@@ -35,10 +35,24 @@ def steepness_grads(function, x, kernel):
 
 
 def naive_convolutions(function, *arguments) -> list[str]:
-    """The lines of a compiled function whose kernel is turned around, which naive loops do.
+    """The lines of a compiled function with convolutions that XLA runs in naive loops.
 
-    That is what becomes of one that is larger than the image that it slides over: XLA swaps the
-    two, and turns what it now calls the kernel.
+    Those are of a kernel turned around, as one becomes that is larger than the image that it slides
+    over (XLA swaps the two, and turns what it now calls the kernel), and those whose axes are in
+    another order than its quick code asks for.
     """
     program = jax.jit(function).lower(*arguments).compile().as_text()
-    return [line for line in program.splitlines() if 'rhs_reversal' in line]
+    lines = [line for line in program.splitlines() if 'dim_labels=' in line]
+    return [line for line in lines if 'rhs_reversal' in line or 'b01f_01io->b01f' not in line]
+
+
+def in_a_branch(function):
+    """The function where the program has a branch, as in a lazy turn."""
+
+    def branched(*arguments):
+        shapes = jax.eval_shape(function, *arguments)
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        met = jnp.sum(arguments[0]) > 0
+        return jax.lax.cond(met, function, lambda *_: nothing, *arguments)
+
+    return branched

@@ -4,10 +4,17 @@ import functools
 import itertools
 
 import jax
+import numpy as np
 import pytest
 
 from gen_jax.networks import convolution, rearrange
-from tests.networks.forms import assert_same, naive_convolutions, normal, steepness_grads
+from tests.networks.forms import (
+    assert_same,
+    in_a_branch,
+    naive_convolutions,
+    normal,
+    steepness_grads,
+)
 
 
 @pytest.mark.parametrize('stride', [1, 2])
@@ -106,3 +113,37 @@ def test_no_convolution_runs_in_naive_loops(pixels, size, stride, is_plain_naive
 
     assert bool(naive(convolution.plain_conv)) == is_plain_naive
     assert not naive(convolution.conv)
+
+
+@pytest.mark.parametrize(('pixels', 'size', 'stride'), [(8, 3, 1), (8, 4, 2), (8, 1, 1), (2, 3, 1)])
+def test_nor_does_one_in_a_branch(pixels, size, stride):
+    x, kernel = normal(0, 2, pixels, pixels, 16), normal(1, size, size, 16, 16)
+
+    def naive(form) -> list[str]:
+        function = functools.partial(form, stride=stride)
+        return naive_convolutions(
+            in_a_branch(functools.partial(steepness_grads, function)), x, kernel
+        )
+
+    assert naive(convolution.plain_conv)
+    assert not naive(convolution.conv)
+
+
+@pytest.mark.parametrize('pads', [((0, 0), (0, 0)), ((1, 1), (0, 2)), ((2, 3), (3, 0))])
+def test_gradients_of_padded_conv_of_both_orders(pads):
+    x, kernel = normal(0, 2, 6, 7, 4), normal(1, 2, 3, 4, 5)
+
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), pads, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+        )
+
+    def ours(x, kernel):
+        return convolution.padded_conv(x, kernel, pads)
+
+    assert_same(ours, plain, x, kernel)
+    ours, plain = (
+        functools.partial(steepness_grads, function, x, kernel) for function in (ours, plain)
+    )
+    for a, b in zip(ours(), plain(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
