@@ -27,7 +27,7 @@ from gen_jax.errors import Ended, InputError, Preempted
 
 MODES = (
     *('train', 'sample', 'evaluate', 'encode', 'compare', 'export', 'plan'),
-    *('animate', 'inspect', 'replay', 'certify'),
+    *('animate', 'inspect', 'replay', 'certify', 'sweep', 'report'),
 )
 FORMATS = ('weights', 'huggingface')
 
@@ -82,6 +82,15 @@ COORDINATOR = flags.DEFINE_string(
 NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Several processes: how many.')
 PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Several processes: which this is, from 0.')
 WORKDIRS = flags.DEFINE_list('workdirs', None, 'compare: evaluated runs, with commas between.')
+SWEEP = flags.DEFINE_string('sweep', None, 'sweep, report: experiments/<study>/sweep.py.')
+SWEEP_INDEX = flags.DEFINE_integer('sweep_index', None, 'sweep: the one trial to run, from 0.')
+WORKERS = flags.DEFINE_integer('workers', 1, 'sweep: how many trials run at a time.')
+RETRIES = flags.DEFINE_integer(
+    'retries', 1, "sweep: how often a trial's process that crashed is started again."
+)
+SLURM = flags.DEFINE_list(
+    'slurm', None, "sweep: hand trials to Slurm, with submitit's options: timeout_min=60,..."
+)
 
 # The flags that belong to some modes only.
 FLAGS_OF = {
@@ -95,6 +104,8 @@ FLAGS_OF = {
     'certify': ('steps', 'kills', 'seed'),
     'animate': ('out',),
     'compare': ('workdirs',),
+    'sweep': ('sweep', 'sweep_index', 'workers', 'retries', 'slurm'),
+    'report': ('sweep', 'out'),
 }
 
 
@@ -113,6 +124,9 @@ def main(argv: list[str]) -> None:
         from gen_jax.compare import compare
 
         compare([Path(name).expanduser() for name in WORKDIRS.value or ()])
+        return
+    if MODE.value in ('sweep', 'report'):
+        study()
         return
     # What a folder holds can be asked without a config.
     if CONFIG.value is None and not (MODE.value == 'inspect' and WORKDIR.value):
@@ -137,6 +151,30 @@ def main(argv: list[str]) -> None:
         work(config, workdir, config_words(), **chosen)
     else:
         work(config, workdir, **chosen)
+
+
+def study() -> None:
+    """Runs a study, or reports on it."""
+    if SWEEP.value is None:
+        raise InputError('--sweep: which study? For example --sweep=experiments/<study>/sweep.py')
+    if CONFIG.value is not None:
+        raise InputError(f'--config: the study names its own; leave it out of --mode={MODE.value}')
+    file = Path(SWEEP.value).expanduser()
+    folder = Path(WORKDIR.value or f'runs/{file.absolute().parent.name}').expanduser()
+    if MODE.value == 'report':
+        from gen_jax.sweeps.report import report
+
+        report(file, folder, OUT.value)
+        return
+    from gen_jax.sweep import sweep
+
+    sweep(
+        *(file, folder),
+        workers=WORKERS.value,
+        index=SWEEP_INDEX.value,
+        retries=RETRIES.value,
+        slurm=SLURM.value,
+    )
 
 
 def config_words() -> list[str]:

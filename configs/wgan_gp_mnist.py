@@ -1,0 +1,33 @@
+"""WGAN-GP on MNIST, 28x28 (Gulrajani et al. 2017).
+
+    python launch.py --config=configs/wgan_gp_mnist.py
+    python launch.py --config=configs/wgan_gp_mnist.py --mode=evaluate \\
+        --config.evaluate.scores.num=10000
+
+As `configs/wgan_gp_digits.py`, with a level more, fewer channels and fewer steps. Scores are taken
+in the features of a net that `configs/feature_net_mnist.py` trains and --mode=export writes.
+"""
+
+from configs import common, dcgan_mnist, models
+
+
+def get_config(arg: str = ''):
+    """The run; 'smoke' is its tiny version."""
+    config = dcgan_mnist.get_config()
+    config.unlock()
+    config.data.batch_size = 2 * 64
+
+    models.play(config, 'sngan', channels=24, num_levels=2, remat=False)
+    config.networks.discriminator.update(num_blocks=1, spectral=False)
+    config.method = models.gan(
+        'adversarial.wasserstein',
+        latent_channels=64,
+        discriminator_steps=2,
+        gradient_penalty=10.0,
+    )
+    models.use_adam(config, 1e-3, num_steps=2500, b2=0.9)
+    config.train.num_steps = 2500
+
+    if arg == 'smoke':
+        models.shrink_gan(config, channels=8)
+    return common.finish(config, arg)

@@ -1,0 +1,103 @@
+"""The configs of a study's trials, found and checked before anything runs."""
+
+import copy
+import difflib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import ml_collections
+
+from gen_jax.errors import InputError
+from gen_jax.sweeps.study import SEED, Point, Study, Trial, describe
+
+
+def load_study(file: Path) -> Study:
+    """What `sweep()` of this file returns.
+
+    Raises:
+      InputError: there is no such file or function, it fails, or returns something else.
+    """
+    if not file.is_file():
+        raise InputError(f'--sweep: there is no file {file}; give experiments/<study>/sweep.py')
+    try:
+        study = _load(file).sweep()
+    except AttributeError as error:
+        raise InputError(f'--sweep: {file} has no function sweep(), or it fails: {error}') from None
+    except InputError as error:
+        raise InputError(f'--sweep: {file}: {error}') from None
+    except Exception as error:
+        raise InputError(f'--sweep: {file}: {type(error).__name__}: {error}') from None
+    if not isinstance(study, Study):
+        raise InputError(f'--sweep: sweep() of {file} returns {type(study).__name__}, not a Study')
+    return study
+
+
+def config_of(trial: Trial):
+    """The config that the trial's command line will make.
+
+    Raises:
+      InputError: naming the entry: no such file or field, or a value of another type.
+    """
+    where = f'{describe(trial.fields)}'
+    path, _, argument = trial.config.partition(':')
+    if not Path(path).is_file():
+        raise InputError(f'config: there is no file {path!r} ({where})')
+    try:
+        config = copy.deepcopy(_load(Path(path)).get_config(*([argument] if argument else [])))
+    except Exception as error:
+        raise InputError(f'config: cannot load {trial.config!r}: {error}') from None
+    for name, value in trial.fields.items():
+        _set(config, name, value, where)
+    return config
+
+
+def words_of(fields: Point) -> list[str]:
+    """The flags that set these fields."""
+    return [f'--config.{name}={value}' for name, value in fields.items()]
+
+
+def distinct(trials: Sequence[Trial]) -> list[Trial]:
+    """One trial of each point, for what does not depend on the seed."""
+    found = {}
+    for trial in trials:
+        point = {name: value for name, value in trial.fields.items() if name != SEED}
+        found.setdefault((trial.config, describe(point)), trial)
+    return [*found.values()]
+
+
+def _load(path: Path):
+    """The module in this file, which is in no package."""
+    spec = importlib.util.spec_from_file_location(f'file_{path.stem}', path)
+    module = importlib.util.module_from_spec(spec)
+    root = str(Path.cwd())
+    if root not in sys.path:  # for `configs`
+        sys.path.insert(0, root)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _set(config, name: str, value, where: str) -> None:
+    """Sets a field as the flag would."""
+    *sections, field = name.split('.')
+    section = config
+    for depth, part in enumerate((*sections, field)):
+        if not isinstance(section, ml_collections.ConfigDict) or part not in section:
+            known = [*section] if isinstance(section, ml_collections.ConfigDict) else []
+            near = difflib.get_close_matches(part, known, n=1)
+            hint = f'; did you mean {near[0]!r}?' if near else f'; there are {", ".join(known)}'
+            here = '.'.join(sections[:depth]) or 'the config'
+            raise InputError(f'{name}: there is no field {part!r} in {here}{hint} ({where})')
+        if depth < len(sections):
+            section = section[part]
+    if isinstance(section[field], ml_collections.ConfigDict):
+        raise InputError(f'{name}: is a section; set one of its fields ({where})')
+    try:
+        if value is None:
+            with section.ignore_type():
+                section[field] = None
+        else:
+            section[field] = value
+    except (TypeError, ValueError) as error:
+        raise InputError(f'{name}: {value!r} is of another type: {error} ({where})') from None

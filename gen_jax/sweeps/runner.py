@@ -1,0 +1,182 @@
+"""One trial, from its first start to its mark: training and evaluation, in processes of their own.
+
+A sweep's folder holds
+
+    sweep.json            its trials, when it was last started
+    <trial>/              the run's workdir; DONE in it says that it was trained and evaluated
+    logs/<trial>.txt      what its processes said
+    failed/<trial>.json   how it ended, where it did not come to its end
+
+A trial without DONE is started, or goes on from its checkpoint. So whatever is killed, parent or
+children, at any instant, the next start does what is missing and no more.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from gen_jax.errors import Diverged, InputError
+from gen_jax.sweeps.configs import words_of
+from gen_jax.sweeps.study import Trial
+from gen_jax.workdir import read_json
+from gen_jax.writers import write_json
+
+DONE, _TRIALS = 'DONE', 'sweep.json'
+# Statuses that another try would only repeat.
+_FINAL = (InputError.status, Diverged.status, 4)
+_MODES = ('train', 'evaluate')
+_LAST_LINES = 6
+
+# Run in the child before it becomes `launch.py`: it dies with the thread that started it, so that a
+# killed parent leaves nobody behind who would train on where the next start does. Linux has this;
+# elsewhere such a child ends its trial, and the next start finds the folder locked until then.
+_DIE_WITH_PARENT = (
+    'import ctypes, os, signal, sys\n'
+    'prctl = getattr(ctypes.CDLL(None), "prctl", None)\n'
+    'if prctl: prctl(1, signal.SIGKILL)\n'
+    'if os.getppid() == int(sys.argv[1]):\n'
+    '    os.execv(sys.executable, [sys.executable, *sys.argv[2:]])\n'
+)
+
+
+class Place(NamedTuple):
+    """Where a trial runs: these processors, None for all, and these variables."""
+
+    cpus: frozenset[int] | None = None
+    environment: Mapping[str, str] = {}
+
+
+class Outcome(NamedTuple):
+    """How a trial ended: 'done', 'failed' or 'stopped', with the exit status and the last lines of
+    the process that failed."""
+
+    state: str
+    status: int = 0
+    lines: tuple[str, ...] = ()
+
+
+def write_trials(trials: Sequence[Trial], folder: Path) -> None:
+    """Writes `sweep.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / _TRIALS, {'trials': [trial._asdict() for trial in trials]})
+
+
+def read_trials(folder: Path) -> list[Trial]:
+    """What `write_trials` wrote.
+
+    Raises:
+      InputError: it is not there, or is something else.
+    """
+    try:
+        return [Trial(**trial) for trial in read_json(folder / _TRIALS)['trials']]
+    except (KeyError, TypeError):
+        raise InputError(f'--workdir: {folder / _TRIALS} is not of a sweep') from None
+
+
+def failure(trial: Trial, folder: Path) -> Outcome | None:
+    """How a trial ended that failed; None for others."""
+    path = _failure(trial, folder)
+    if not path.exists() or (folder / trial.name / DONE).exists():
+        return None
+    record = read_json(path)
+    return Outcome('failed', record['status'], tuple(record['lines']))
+
+
+def is_final(trial: Trial, folder: Path) -> bool:
+    """Whether another start would repeat what was: the trial is done, or its numbers diverged."""
+    failed = failure(trial, folder)
+    return (folder / trial.name / DONE).exists() or (
+        failed is not None and failed.status == Diverged.status
+    )
+
+
+def run_trial(
+    trial: Trial,
+    folder: Path,
+    place: Place,
+    retries: int,
+    stopping: threading.Event,
+    started: Callable[[subprocess.Popen], None] = lambda process: None,
+) -> Outcome:
+    """Trains and evaluates, and marks the trial as done or failed.
+
+    Args:
+      place: the processors that the calling thread is left on, and more of the environment.
+      retries: how often a process is started again that crashed or was killed.
+      stopping: once it is set no process is started, and one that ends is not marked as failed.
+      started: is told of each process.
+    """
+    _failure(trial, folder).unlink(missing_ok=True)
+    (folder / 'logs').mkdir(parents=True, exist_ok=True)
+    log, begun = folder / 'logs' / f'{trial.name}.txt', time.time()
+    if place.cpus is not None and hasattr(os, 'sched_setaffinity'):
+        os.sched_setaffinity(0, place.cpus)  # of this thread; its children have the same
+    for mode in _MODES:
+        for left in range(retries, -1, -1):
+            if stopping.is_set():
+                return Outcome('stopped')
+            status = _run(_command(trial, folder, mode), log, place.environment, started)
+            if status == 0 or stopping.is_set() or status in _FINAL:
+                break
+            if left:
+                _note(log, f'--mode={mode} ended with status {status}; it is started again')
+        if stopping.is_set() and status != 0:
+            return Outcome('stopped')
+        if status != 0:
+            outcome = Outcome('failed', status, _last_lines(log))
+            _failure(trial, folder).parent.mkdir(exist_ok=True)
+            write_json(
+                _failure(trial, folder), {'status': status, 'mode': mode, 'lines': outcome.lines}
+            )
+            return outcome
+    write_json(folder / trial.name / DONE, {'seconds': round(time.time() - begun, 1)})
+    return Outcome('done')
+
+
+def stop(process: subprocess.Popen, again: bool = False) -> None:
+    """Asks a process of a trial to save and end; `again`: at once."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
+
+
+def _command(trial: Trial, folder: Path, mode: str) -> list[str]:
+    return [
+        *(sys.executable, '-c', _DIE_WITH_PARENT, str(os.getpid()), sys.argv[0]),
+        *(f'--config={trial.config}', *words_of(trial.fields)),
+        *(f'--workdir={folder / trial.name}', f'--mode={mode}'),
+    ]
+
+
+def _run(command, log: Path, environment: Mapping[str, str], started: Callable) -> int:
+    with log.open('a') as file:
+        process = subprocess.Popen(
+            command,
+            stdout=file,
+            stderr=file,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | environment,
+            start_new_session=True,  # a terminal's Ctrl-C is for the parent, which asks to save
+        )
+        started(process)
+        return process.wait()
+
+
+def _note(log: Path, text: str) -> None:
+    with log.open('a') as file:
+        file.write(f'sweep: {text}\n')
+
+
+def _last_lines(log: Path) -> tuple[str, ...]:
+    lines = [line.rstrip() for line in log.read_text(errors='replace').splitlines() if line.strip()]
+    return tuple(lines[-_LAST_LINES:])
+
+
+def _failure(trial: Trial, folder: Path) -> Path:
+    return folder / 'failed' / f'{trial.name}.json'
