@@ -62,12 +62,12 @@ FLOORS = (
             'scores',
             'report',
         ),
-        'trained',
+        *('trained', 'sweeps'),
     ),
     (
         *('train', 'chores', 'evaluate', 'scoring', 'sample', 'completion', 'given', 'restore'),
         *('coding', 'editing', 'exploring', 'encode'),
-        *('compare', 'export', 'animate', 'plan', 'inspect', 'replay', 'certify'),
+        *('compare', 'export', 'animate', 'plan', 'inspect', 'replay', 'certify', 'sweep'),
     ),
 )
 # The doors between rooms on one floor, every one of them.
@@ -96,6 +96,10 @@ DOORS = {
     ('selection', 'writers'),
     ('passport', 'selection'),
     ('report', 'writers'),
+    ('sweeps', 'passport'),
+    ('sweeps', 'selection'),
+    ('sweeps', 'workdir'),
+    ('sweeps', 'writers'),
     ('features', 'build'),
     ('scores', 'features'),
     ('scores', 'passport'),

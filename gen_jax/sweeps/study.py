@@ -7,10 +7,10 @@ It is a folder, `experiments/<study>/`, whose file `sweep.py` has one function:
     def sweep() -> Study:
         return Study(
             config='configs/ddpm_digits.py',
-            points=grid({'method.prediction': ('noise', 'v'), 'ema.decay': (0.99, 0.999)}),
+            points=grid({'method.prediction': ('epsilon', 'v'), 'ema.decay': (0.99, 0.999)}),
             seeds=3,
             metrics=('FD',),
-            baseline={'method.prediction': 'noise', 'ema.decay': 0.999},
+            baseline={'method.prediction': 'epsilon', 'ema.decay': 0.999},
         )
 
 A point gives values to fields of the config. Points are made by `grid`, `zipped`, `draws` and

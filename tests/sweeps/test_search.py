@@ -1,0 +1,81 @@
+"""A search asks, runs and is told; killed in between, it goes on."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from gen_jax.errors import InputError, Preempted
+from gen_jax.sweeps.pool import run_all
+from gen_jax.sweeps.search import check_search, search_points
+from gen_jax.sweeps.study import Choice, LogUniform, Search, Study, Uniform
+
+pytest.importorskip('optuna')
+CONFIG = 'configs/ddpm_8gaussians.py:smoke'
+FIELDS = {'optim.model.learning_rate': LogUniform(1e-4, 1e-1), 'train.num_steps': Uniform(1, 3)}
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch):
+    monkeypatch.setattr(sys, 'argv', [str(Path(__file__).with_name('stand_in.py'))])
+
+
+def study(num: int, fields=FIELDS, seeds: int = 1) -> Study:
+    return Study(CONFIG, seeds=seeds, metrics=('FD',), search=Search(fields, 'FD', num))
+
+
+def test_a_search_finds_small_values(tmp_path):
+    """The stand-in's metric is 100 times the rate, of which 3 in 10 random ones are below 1e-3."""
+    fields = {'optim.model.learning_rate': LogUniform(1e-4, 1e-1)}
+    found = search_points(
+        study(20, fields), tmp_path, 2, lambda asked: run_all(asked, tmp_path, 2, 0)
+    )
+    rates = [trial.fields['optim.model.learning_rate'] for trial in found]
+    assert len({trial.name for trial in found}) == 20
+    assert sorted(rates[12:])[4] < 1e-3  # more than half of the last eight
+
+
+def test_a_search_that_was_stopped_takes_up_what_it_had_asked(tmp_path):
+    rounds = []
+
+    def stopped(asked):
+        rounds.append(asked)
+        if len(rounds) == 2:
+            raise Preempted
+        run_all(asked, tmp_path, 1, 0)
+
+    with pytest.raises(Preempted):
+        search_points(study(3, seeds=2), tmp_path, 1, stopped)
+    found = search_points(
+        study(3, seeds=2),
+        tmp_path,
+        1,
+        lambda asked: rounds.append(asked) or run_all(asked, tmp_path, 1, 0),
+    )
+    assert len(found) == 6 and [trial.fields['seed'] for trial in found] == [0, 1] * 3
+    assert rounds[2] == rounds[1] and len(rounds) == 4
+    assert {trial.fields['train.num_steps'] for trial in found} <= {1, 2, 3}
+
+
+def test_a_point_that_failed_has_no_answer_and_the_search_goes_on(tmp_path):
+    fields = {'optim.model.learning_rate': Choice((666.0, 0.1))}
+    found = search_points(
+        study(6, fields), tmp_path, 1, lambda asked: run_all(asked, tmp_path, 1, 0)
+    )
+    assert {trial.fields['optim.model.learning_rate'] for trial in found} == {666.0, 0.1}
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'complaint'),
+    [
+        (study(0), 'search.num_trials: 0'),
+        (study(1)._replace(points=[{}]), 'points or a search'),
+        (study(1)._replace(metrics=('KID',)), "search.metric: 'FD' is none"),
+        (study(1, {}), 'search.fields: no fields'),
+        (study(1, {'a': 3}), 'search.fields: a is 3'),
+    ],
+)
+def test_what_is_no_search_is_refused(wrong, complaint):
+    with pytest.raises(InputError) as error:
+        check_search(wrong)
+    assert complaint in str(error.value)

@@ -1,0 +1,207 @@
+"""Trials as processes: whatever is killed, nothing is lost and nothing is done twice."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from gen_jax.errors import CheckFailed, InputError
+from gen_jax.sweep import sweep
+from gen_jax.sweeps import pool, results
+from gen_jax.sweeps.runner import DONE, Place, read_trials, run_trial, write_trials
+from gen_jax.sweeps.study import Study, grid, make_trial, trials
+
+ROOT = Path(__file__).parents[2]
+STAND_IN = Path(__file__).with_name('stand_in.py')
+CONFIG = 'configs/ddpm_8gaussians.py:smoke'
+RATE = 'optim.model.learning_rate'
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch):
+    """Trials run the stand-in."""
+    monkeypatch.setattr(sys, 'argv', [str(STAND_IN)])
+
+
+def study(*rates: float, seeds: int = 1, num_steps: int = 5) -> Study:
+    points = grid({RATE: rates, 'train.num_steps': (num_steps,)})
+    return Study(CONFIG, points, seeds, metrics=('FD',))
+
+
+def starts(folder: Path) -> dict[str, int]:
+    return {path.parent.name: len(path.read_text()) for path in folder.glob('*/starts')}
+
+
+def write_study(folder: Path, *rates: float, seeds: int = 1) -> Path:
+    file = folder / 'sweep.py'
+    file.write_text(
+        'from gen_jax.sweeps.study import Study, grid\n'
+        'def sweep():\n'
+        f'    return Study({CONFIG!r}, grid({{{RATE!r}: {rates}}}), {seeds}, ("FD",))\n'
+    )
+    return file
+
+
+def test_a_second_start_runs_only_what_is_missing(tmp_path):
+    asked = trials(study(0.1, 0.2, seeds=2))
+    ended = pool.run_all(asked[:3], tmp_path, workers=2, retries=0)
+    assert [outcome.state for outcome in ended] == ['done'] * 3
+    assert len(starts(tmp_path)) == 3
+    ended = pool.run_all(asked, tmp_path, workers=2, retries=0)
+    assert [outcome.state for outcome in ended] == ['done'] * 4
+    assert starts(tmp_path) == {trial.name: 1 for trial in asked}
+
+
+def test_a_crash_is_reported_with_its_last_lines_and_stops_nobody(tmp_path):
+    file, folder = write_study(tmp_path, 0.1, 666.0, 0.2), tmp_path / 'runs'
+    with pytest.raises(CheckFailed) as error:
+        sweep(file, folder, workers=1, retries=2)
+    said = str(error.value)
+    assert said.startswith('1 of 3 trials failed') and 'the planted fault' in said
+    assert 'learning_rate=666-seed=0' in said and 'status 1' in said
+    assert sorted(starts(folder).values()) == [1, 1, 3]
+    rows = results.rows_of(('FD',), read_trials(folder), folder)
+    assert [row['status'] for row in rows] == ['done', 'failed (1)', 'done']
+    assert [row['FD'] for row in rows] == ['10', '', '20']
+
+
+def test_a_trial_that_crashes_once_is_started_again(tmp_path):
+    (ended,) = pool.run_all(trials(study(111.0)), tmp_path, workers=1, retries=1)
+    assert ended.state == 'done' and [*starts(tmp_path).values()] == [2]
+
+
+def test_a_trial_that_diverged_is_a_result_and_not_tried_again(tmp_path):
+    asked = trials(study(333.0))
+    for _ in range(2):
+        (ended,) = pool.run_all(asked, tmp_path, workers=1, retries=3)
+        assert (ended.state, ended.status, ended.lines[-1]) == ('failed', 3, 'error: not finite')
+    assert [*starts(tmp_path).values()] == [1]
+
+
+def test_one_trial_by_its_index(tmp_path):
+    file, folder = write_study(tmp_path, 0.1, 0.2, 0.3), tmp_path / 'runs'
+    sweep(file, folder, index=1)
+    assert [name[:17] for name in starts(folder)] == ['learning_rate=0.2']
+    with pytest.raises(InputError, match='there are trials 0 to 2'):
+        sweep(file, folder, index=3)
+
+
+def test_processors_and_gpus_are_shared_out(monkeypatch):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {0, 1, 2, 3, 4})
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '2,5')
+    found = [*pool.places(3)]
+    assert [place.cpus for place in found] == [{0, 3}, {1, 4}, {2}]
+    assert [place.environment['CUDA_VISIBLE_DEVICES'] for place in found] == ['2', '5', '2']
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    assert [*pool.places(1)] == [Place(None, {})]
+
+
+def test_asking_to_stop_leaves_the_rest_for_the_next_start(tmp_path):
+    trial, stopping = trials(study(0.1, num_steps=500))[0], threading.Event()
+
+    def started(process):
+        stopping.set()
+        process.terminate()
+
+    ended = run_trial(trial, tmp_path, Place(), 0, stopping, started)
+    assert ended.state == 'stopped'
+    assert not (tmp_path / trial.name / DONE).exists()
+    assert not (tmp_path / 'failed').exists()
+
+
+DRIVER = """
+import sys
+sys.path.insert(0, {root!r})
+sys.argv = [{stand_in!r}]
+from pathlib import Path
+from gen_jax.sweeps.pool import run_all
+from gen_jax.sweeps.runner import read_trials
+folder = Path({folder!r})
+print('ready', flush=True)
+run_all(read_trials(folder), folder, workers=2, retries=1)
+"""
+
+
+def start_driver(folder: Path) -> subprocess.Popen:
+    text = DRIVER.format(root=str(ROOT), stand_in=str(STAND_IN), folder=str(folder))
+    process = subprocess.Popen([sys.executable, '-c', text], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'ready\n'
+    return process
+
+
+def children_of(pid: int) -> list[int]:
+    found = subprocess.run(['pgrep', '-P', str(pid)], capture_output=True, text=True).stdout
+    return [int(word) for word in found.split()]
+
+
+def lives(pid: int) -> bool:
+    """Whether the process runs; one that nobody has buried yet does not."""
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rsplit(')')[-1].split()[0] != 'Z'
+    except FileNotFoundError:
+        return False
+
+
+def test_killed_parents_and_children_leave_the_same_results(tmp_path):
+    """A parent is killed three times at random, and a child of it before that; nobody trains on
+    behind it, and every step of every trial was taken once."""
+    asked, whole, killed = trials(study(0.1, 0.2, 0.3, seeds=4)), tmp_path / 'a', tmp_path / 'b'
+    for folder in (whole, killed):
+        write_trials(asked, folder)
+    assert start_driver(whole).wait() == 0
+    rng = random.Random(0)
+    for _ in range(3):
+        process = start_driver(killed)
+        time.sleep(rng.uniform(0.1, 0.5))
+        for child in children_of(process.pid)[:1]:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(rng.uniform(0.0, 0.3))
+        children = children_of(process.pid)
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 10
+        while any(map(lives, children)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not any(map(lives, children))
+    done = len([*killed.glob(f'*/{DONE}')])
+    assert done < len(asked)
+    assert start_driver(killed).wait() == 0
+    written = []
+    for folder in (whole, killed):
+        path = folder / 'results.csv'
+        results.write(results.rows_of(('FD',), read_trials(folder), folder), path)
+        written.append(path.read_text())
+    assert written[0] == written[1] and written[0].count('done') == 12
+    for rows in killed.glob('*/metrics.jsonl'):
+        steps = [json.loads(line)['step'] for line in rows.read_text().splitlines()]
+        assert steps == [1, 2, 3, 4, 5]
+
+
+def test_a_study_through_the_door(launch, tmp_path):
+    file = write_study(tmp_path, 1e-3)
+    flags = (f'--sweep={file}', f'--workdir={tmp_path / "runs"}')
+    done = launch('--mode=sweep', *flags)
+    assert done.returncode == 0, done.stderr
+    assert '1 trials, 1 to run' in done.stdout and '(1 of 1 done)' in done.stdout
+    missing = launch('--mode=report', *flags)
+    assert missing.returncode == 2 and 'metrics: FD is not measured' in missing.stderr
+    for wrong, complaint in (
+        (('--mode=sweep',), '--sweep: which study?'),
+        (('--mode=sweep', *flags, f'--config={CONFIG}'), '--config: the study names its own'),
+        (('--mode=sweep', *flags, '--workers=0'), '--workers=0'),
+    ):
+        refused = launch(*wrong)
+        assert refused.returncode == 2 and complaint in refused.stderr
+
+
+def test_a_trial_keeps_its_name_when_points_are_added():
+    few, more = trials(study(0.1, 0.2)), trials(study(0.3, 0.1, 0.2))
+    assert {trial.name for trial in few} < {trial.name for trial in more}
+    assert make_trial(5, CONFIG, few[0].fields).name == few[0].name
