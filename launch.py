@@ -27,7 +27,7 @@ from gen_jax.errors import Ended, InputError, Preempted
 
 MODES = (
     *('train', 'sample', 'evaluate', 'encode', 'compare', 'export', 'plan'),
-    *('animate', 'inspect', 'replay', 'certify', 'sweep', 'report'),
+    *('animate', 'inspect', 'replay', 'certify', 'sweep', 'together', 'report'),
 )
 FORMATS = ('weights', 'huggingface')
 
@@ -88,6 +88,10 @@ WORKERS = flags.DEFINE_integer('workers', 1, 'sweep: how many trials run at a ti
 RETRIES = flags.DEFINE_integer(
     'retries', 1, "sweep: how often a trial's process that crashed is started again."
 )
+TOGETHER = flags.DEFINE_integer(
+    'together', 1, 'sweep: how many trials at most are trained in one program.'
+)
+TRIALS = flags.DEFINE_list('trials', None, 'together: their names, with commas between.')
 SLURM = flags.DEFINE_list(
     'slurm', None, "sweep: hand trials to Slurm, with submitit's options: timeout_min=60,..."
 )
@@ -104,7 +108,8 @@ FLAGS_OF = {
     'certify': ('steps', 'kills', 'seed'),
     'animate': ('out',),
     'compare': ('workdirs',),
-    'sweep': ('sweep', 'sweep_index', 'workers', 'retries', 'slurm'),
+    'sweep': ('sweep', 'sweep_index', 'workers', 'retries', 'together', 'slurm'),
+    'together': ('trials',),
     'report': ('sweep', 'out'),
 }
 
@@ -129,7 +134,7 @@ def main(argv: list[str]) -> None:
         study()
         return
     # What a folder holds can be asked without a config.
-    if CONFIG.value is None and not (MODE.value == 'inspect' and WORKDIR.value):
+    if CONFIG.value is None and not (MODE.value in ('inspect', 'together') and WORKDIR.value):
         raise InputError('--config: which run? For example --config=configs/ddpm_digits.py')
     config, workdir = CONFIG.value, Path(WORKDIR.value or default_workdir()).expanduser()
     chosen = {name: flags.FLAGS[name].value for name in mine}
@@ -139,7 +144,7 @@ def main(argv: list[str]) -> None:
 
     hosts.start(
         *(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value),
-        share_signals=MODE.value == 'train',  # which alone has something to save
+        share_signals=MODE.value in ('train', 'together'),  # which alone has something to save
     )
     runtime.start()
     work = getattr(importlib.import_module(f'gen_jax.{MODE.value}'), MODE.value)
@@ -147,6 +152,8 @@ def main(argv: list[str]) -> None:
         work(config)
     elif MODE.value == 'inspect':
         work(workdir, config)
+    elif MODE.value == 'together':
+        work(workdir, TRIALS.value or ())
     elif MODE.value == 'certify':
         work(config, workdir, config_words(), **chosen)
     else:
@@ -173,6 +180,7 @@ def study() -> None:
         workers=WORKERS.value,
         index=SWEEP_INDEX.value,
         retries=RETRIES.value,
+        together=TOGETHER.value,
         slurm=SLURM.value,
     )
 

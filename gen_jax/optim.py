@@ -6,7 +6,7 @@
 (3) decay    after the warm-up, and `stable_steps` at the peak, to `learning_rate` times
              `final_rate` over `decay_steps`: 'cosine' along half a period, 'linear' along a line;
              in (2) and (3) n is the step: the updates so far, divided by a step's
-(4) the update of `optax.<name>`, with its own keyword arguments
+(4) the update of `optax.<name>` or `optax.contrib.<name>`, with its own keyword arguments
 
 'linear' with a plateau is the schedule WSD: warm-up, stable, decay (Hu et al. 2024, MiniCPM; that
 the decay may be a line is from Hägele et al. 2024).
@@ -72,8 +72,8 @@ def optimizer(
     """One player's optimizer.
 
     Args:
-      name: of an optax optimizer that takes a learning rate ('adam', 'adamw', 'sgd', 'lion', ...),
-        or 'muon', whose arguments are those of the function below.
+      name: of an optax optimizer that takes a learning rate ('adam', 'adamw', 'sgd', 'lion',
+        'schedule_free_adamw', ...), or 'muon', whose arguments are those of the function below.
       learning_rate: the peak of the schedule.
       schedule: 'constant', 'cosine' or 'linear', after the warm-up.
       warmup_steps: steps of (2); 0 for none.
@@ -93,7 +93,9 @@ def optimizer(
     Raises:
       InputError: an unknown optimizer, schedule or option, or a value out of its range.
     """
-    make = functools.partial(muon, field=field) if name == 'muon' else getattr(optax, name, None)
+    make = getattr(optax, name, None) or getattr(optax.contrib, name, None)
+    if name == 'muon':
+        make = functools.partial(muon, field=field)
     if make is None or 'learning_rate' not in _parameters(make):
         raise InputError(f'{field}.name: optax has no optimizer {name!r}; try adam, adamw or sgd')
     check_keywords(make, options, field, hidden=('learning_rate', 'field', *_MASKS))
@@ -153,6 +155,19 @@ def skip_large(
         return updates, SkipLarge(state.num_too_large + too_large, after)
 
     return optax.GradientTransformation(init, update)
+
+
+def evaluated_params(state: optax.OptState, params: Tree) -> Tree:
+    """The parameters that a model is evaluated with: the trained ones, but for a schedule-free
+    optimizer (Defazio et al. 2024), whose gradients are taken at y = (1 - b1) z + b1 x while x, the
+    running average, is the model."""
+    is_free = functools.partial(_is, optax.contrib.ScheduleFreeState)
+    free = [leaf for leaf in jax.tree.leaves(state, is_leaf=is_free) if is_free(leaf)]
+    return optax.contrib.schedule_free_eval_params(free[0], params) if free else params
+
+
+def _is(kind: type, value) -> bool:
+    return isinstance(value, kind)
 
 
 def learning_rate_schedule(

@@ -73,22 +73,12 @@ def assemble(
     if spec is None:
         described = modality(config).describe(**data_options(config))
         spec, partly_labeled = described.spec, described.partly_labeled
-    method = build.method(config, spec)
+    method, optimizers = players(config, spec)
     if partly_labeled and not method.learns_unlabeled:
         raise InputError(
             'data.labels_per_class: this method does not learn from images without a label; set '
             'data.labeled_only to True, or data.labels_per_class to None'
         )
-    optimizers = {
-        player: build.call(
-            optimizer,
-            section.to_dict(),
-            f'optim.{player}',
-            field=f'optim.{player}',
-            updates_per_step=method.updates_per_step(player),
-        )
-        for player, section in config.optim.items()
-    }
     boxed = jax.eval_shape(  # with names of axes, which only the shardings need
         functools.partial(init_state, method, optimizers, num_profiles=len(_lengths(config))),
         config.seed,
@@ -102,19 +92,43 @@ def assemble(
     return Run(layout, spec, method, optimizers, template)
 
 
+def players(config, spec: DataSpec) -> tuple[Method, dict[str, optax.GradientTransformation]]:
+    """The method, and the optimizer of each player.
+
+    Raises:
+      InputError: a name or an argument of theirs that is wrong.
+    """
+    method = build.method(config, spec)
+    return method, {
+        player: build.call(
+            optimizer,
+            section.to_dict(),
+            f'optim.{player}',
+            field=f'optim.{player}',
+            updates_per_step=method.updates_per_step(player),
+        )
+        for player, section in config.optim.items()
+    }
+
+
 def compile_step(run: Run, config) -> Callable[[TrainState, Batch], tuple[TrainState, dict]]:
     """The train step of this run on its devices; compiled at its first call, or by `.lower`."""
-    step = functools.partial(
+    step = step_of(config, run.method, run.optimizers)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, run.template)
+    return parallel.compile_step(run.parallel, step, shardings)
+
+
+def step_of(config, method: Method, optimizers: Mapping) -> Callable:
+    """`train_step` of these players, with what the config says besides."""
+    return functools.partial(
         train_step,
-        method=run.method,
-        optimizers=run.optimizers,
+        method=method,
+        optimizers=optimizers,
         ema_decay=config.ema.decay,
         ema_lengths=_lengths(config),
         num_parts=config.train.accumulate,
         scale_loss=config.precision == 'float16',
     )
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, run.template)
-    return parallel.compile_step(run.parallel, step, shardings)
 
 
 def initialize(run: Run, seed: int, given: Mapping[str, Weights] | None = None) -> TrainState:

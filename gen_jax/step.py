@@ -4,7 +4,8 @@
         (1) g = grad of phase.loss with respect to params[phase.player]
         (2) under an axis name, g, model_state and metrics are averaged over that axis
         (3) params[player] <- params[player] + update(g), where the loss and g are finite
-    (4) ema <- decay ema + (1 - decay) params, and the averages of `averaging.py`
+    (4) ema <- decay ema + (1 - decay) params, and the averages of `averaging.py`;
+        of a schedule-free optimizer's params the ones it evaluates
     (5) step <- step + 1
 
 In (1) a batch may be taken in parts, one after the other, whose gradients are averaged: the memory
@@ -29,6 +30,7 @@ import optax
 
 from gen_jax import averaging
 from gen_jax.methods.method import Method, Phase
+from gen_jax.optim import evaluated_params
 from gen_jax.state import Guard, TrainState
 from gen_jax.types import Array, Batch, Key, Tree
 
@@ -114,7 +116,10 @@ def next_averages(
     lengths: tuple[float, ...],
 ) -> tuple[Tree, tuple[Tree, ...]]:
     """Equation (4), of the parameters after `step` updates."""
-    params = {player: state.params[player] for player in players}
+    params = {
+        player: evaluated_params(state.opt_state.get(player, ()), state.params[player])
+        for player in players
+    }
     return (
         optax.incremental_update(params, state.ema_params, 1 - decay),
         tuple(

@@ -18,8 +18,17 @@ from gen_jax.errors import CheckFailed, InputError
 from gen_jax.run import assemble
 from gen_jax.sweeps.configs import config_of, distinct, load_study
 from gen_jax.sweeps.pool import run_all
-from gen_jax.sweeps.runner import Outcome, failure, write_trials
+from gen_jax.sweeps.runner import (
+    Outcome,
+    Task,
+    failure,
+    group_of,
+    outcome_of,
+    task_of,
+    write_trials,
+)
 from gen_jax.sweeps.study import Study, Trial, describe, trials
+from gen_jax.varied import program_of
 
 
 def sweep(
@@ -29,14 +38,16 @@ def sweep(
     workers: int = 1,
     index: int | None = None,
     retries: int = 1,
+    together: int = 1,
     slurm: Sequence[str] | None = None,
 ) -> list[Outcome]:
     """Runs what is missing of the study in `file`; runs lie in `folder`.
 
     Args:
       workers: how many trials run at a time.
-      index: of the one trial to run; None: all.
+      index: of the one trial to run, or with `together` of the group; None: all.
       retries: how often a trial's process is started again that crashed or was killed.
+      together: how many trials at most one process trains, in one program; see `together.py`.
       slurm: options of submitit, where trials are to be jobs of Slurm; None: they run here.
 
     Returns:
@@ -49,8 +60,10 @@ def sweep(
       CheckFailed: all is done but for trials that failed.
     """
     jax.config.update('jax_platforms', 'cpu')  # the accelerators are for the trials
-    if workers < 1 or retries < 0:
-        raise InputError(f'--workers={workers} --retries={retries}: must be 1 and 0 or more')
+    numbers = {'workers': (workers, 1), 'retries': (retries, 0), 'together': (together, 1)}
+    for name, (value, least) in numbers.items():
+        if value < least:
+            raise InputError(f'--{name}: {value} must be {least} or more')
     study = load_study(file)
     if study.search is not None:
         if slurm is not None:
@@ -60,16 +73,18 @@ def sweep(
         asked = trials(study)
         check(asked)
         write_trials(asked, folder)
+        tasks = tasks_of(asked, folder, together)
+        if index is not None and not 0 <= index < len(tasks):
+            raise InputError(f'--sweep_index: {index}; there are 0 to {len(tasks) - 1}')
         if slurm is not None:
             from gen_jax.sweeps.slurm import submit
 
-            submit(asked, file, folder, slurm, retries)
+            submit(tasks, file, folder, slurm, [f'--retries={retries}', f'--together={together}'])
             return []
         if index is not None:
-            if not 0 <= index < len(asked):
-                raise InputError(f'--sweep_index: {index}; there are trials 0 to {len(asked) - 1}')
-            asked, workers = [asked[index]], 1
-        outcomes = run_all(asked, folder, workers, retries)
+            tasks, workers = [tasks[index]], 1
+            asked = [*tasks[0].trials]
+        outcomes = run_all(tasks, folder, workers, retries)
     failed = [t for t, out in zip(asked, outcomes, strict=True) if out.state == 'failed']
     if failed:
         raise CheckFailed(_complaint(failed, len(asked), folder))
@@ -84,16 +99,28 @@ def _search(
     from gen_jax.sweeps.search import check_search, search_points
 
     check(check_search(study))
-    outcomes = {}
 
     def run(asked: Sequence[Trial]) -> None:
-        found = run_all(asked, folder, workers, retries)
-        outcomes.update(zip((trial.name for trial in asked), found, strict=True))
+        run_all([task_of(trial, folder) for trial in asked], folder, workers, retries)
 
     asked = search_points(study, folder, workers, run)
     write_trials(asked, folder)
-    # Of a point that was answered before this start its folder says how it ended.
-    return asked, [outcomes.get(t.name) or failure(t, folder) or Outcome('done') for t in asked]
+    return asked, [outcome_of(trial, folder) for trial in asked]
+
+
+def tasks_of(asked: Sequence[Trial], folder: Path, together: int) -> list[Task]:
+    """Each trial by itself, or so many at most together of those that can be one program."""
+    if together == 1:
+        return [task_of(trial, folder) for trial in asked]
+    programs = {}
+    for trial in asked:
+        programs.setdefault(program_of(config_of(trial)), []).append(trial)
+    parts = [
+        of_one[start : start + together]
+        for of_one in programs.values()
+        for start in range(0, len(of_one), together)
+    ]
+    return [group_of(part, folder) for part in sorted(parts, key=lambda part: part[0].index)]
 
 
 def check(asked: Sequence[Trial]) -> None:

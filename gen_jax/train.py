@@ -2,15 +2,20 @@
 
     Setup · Data · State · Compile · Loop · Finish
 
+`prepare` is the setup, `training` the run between its steps, and `train` computes these.
+
 Any run may be killed at any instant. What counts is on disk: a checkpoint is the whole state, its
 step is the position in the data, and what was written after it is dropped and written again.
 """
 
 import contextlib
+from collections.abc import Generator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from gen_jax import divergence, hosts, parallel, preemption, restore, symptoms
 from gen_jax import workdir as workdirs
@@ -18,8 +23,9 @@ from gen_jax.checkpoint import Checkpoints
 from gen_jax.chores import Chores
 from gen_jax.data.dataset import Dataset, batch_indices
 from gen_jax.errors import Collapsed, Diverged, Preempted
-from gen_jax.run import assemble, batches_after, compile_step, initialize, load_data
-from gen_jax.state import TrainState, count_parameters
+from gen_jax.run import Run, assemble, batches_after, compile_step, initialize, load_data
+from gen_jax.state import TrainState, Weights, count_parameters
+from gen_jax.types import Batch
 from gen_jax.writers import Display, Report, read_rows
 
 
@@ -35,23 +41,60 @@ def train(config, workdir: Path) -> TrainState:
       Diverged: `train.stop_after_skipped` steps in a row were not finite; see `divergence.py`.
       Collapsed: `train.stop_after_symptoms` rows in a row showed a symptom; see `symptoms.py`.
     """
-    # Setup: everything that can be wrong is found before anything is written.
+    prepared = prepare(config, workdir)
+    with (
+        preemption.watched(),  # around all that saves
+        contextlib.closing(training(prepared, load_data(config))) as steps,
+    ):
+        # Compile: happens at the first call.
+        advance = compile_step(prepared.run, config)
+        try:
+            before = next(steps)
+            while True:
+                before = steps.send(advance(*before))
+        except StopIteration as end:
+            return end.value
+
+
+class Prepared(NamedTuple):
+    """A run whose config, folder and beginning have been checked."""
+
+    config: ConfigDict
+    workdir: Path
+    run: Run
+    chores: Chores
+    given: Mapping[str, Weights]  # to begin with, by player,
+    origins: Mapping[str, Mapping]  # and where they are from
+    changed: list[str]  # fields that are others than at the last start
+
+
+def prepare(config, workdir: Path) -> Prepared:
+    """Setup: everything that can be wrong is found before anything is written."""
     workdirs.check(workdir, config)
     changed = workdirs.changes(workdir, config)
     run = assemble(config)
-    every = config.train
-    parts = every.accumulate
+    parts = config.train.accumulate
     parallel.check_batch_size(run.parallel, config.data.batch_size, 'data.batch_size', parts)
     chores = Chores(run, config, workdir)
     given, origins = restore.weights(run, config, workdir)
+    return Prepared(config, workdir, run, chores, given, origins, changed)
 
-    # Data
-    dataset = load_data(config)
+
+def training(
+    prepared: Prepared, dataset: Dataset, hidden: bool = False
+) -> Generator[tuple[TrainState, Batch], tuple[TrainState, dict], TrainState]:
+    """The run from its newest checkpoint to its end: yields the state and the batch of each step,
+    takes the state and the metrics after it, and does the rest. Returns the final state.
+
+    Whoever drives it decides how a step is computed, and of how many runs at a time. Signals are
+    noted outside, by `preemption.watched()`. `hidden`: without a word.
+    """
+    config, workdir, run, chores, given, origins, changed = prepared
+    every = config.train
     parameters = {player: count_parameters(tree) for player, tree in run.template.params.items()}
     facts = {'parameters': parameters, **({'begins_with': origins} if origins else {})}
 
     with (
-        preemption.watched(),  # around all that saves
         workdirs.opened(workdir, config, dataset.fingerprint, run.spec, facts),
         _snapshots(workdir, config) as snapshots,
         Checkpoints(
@@ -62,21 +105,19 @@ def train(config, workdir: Path) -> TrainState:
         state = checkpoints.restore(run.template)
         if state is None:
             state = initialize(run, config.seed, given)
-        given = None  # which would take their memory as long as the run lives
+        given = prepared = None  # which would take their memory as long as the run lives
         step = first = int(state.step)
         chores.begin(first, dataset, checkpoints, snapshots)
-
-        # Compile: happens at the first call.
-        advance = compile_step(run, config)
 
         # Loop
         sentinel = divergence.Sentinel(every.stop_after_skipped)
         sentinel.follow(first, int(state.guard.in_a_row))
         before = [row for row in read_rows(workdir / 'metrics.jsonl') if row['step'] <= first]
         watch = symptoms.Watch(run.method.symptoms, every.stop_after_symptoms, before)
+        hidden = hidden or not hosts.is_first()
         with (
             contextlib.closing(batches_after(first, dataset, config)) as batches,
-            Display(every.num_steps, first, hidden=not hosts.is_first()) as display,
+            Display(every.num_steps, first, hidden) as display,
             Report(workdir, display, first, config.data.batch_size, hosts.is_first()) as report,
         ):
             report.say(_greeting(first, every.num_steps, parameters))
@@ -88,7 +129,7 @@ def train(config, workdir: Path) -> TrainState:
                 for step in range(max(first, 1), every.num_steps + 1):
                     if step > first:
                         batch = parallel.place_for_step(run.parallel, next(batches))
-                        state, metrics = advance(state, batch)
+                        state, metrics = yield state, batch
                         in_a_row = metrics.pop('skipped_in_a_row')
                         report.flush()  # the row of the step before, while this one computes
                         if chores.is_due(step, every.log_every) or step == 1:

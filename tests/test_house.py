@@ -67,7 +67,17 @@ FLOORS = (
     (
         *('train', 'chores', 'evaluate', 'scoring', 'sample', 'completion', 'given', 'restore'),
         *('coding', 'editing', 'exploring', 'encode'),
-        *('compare', 'export', 'animate', 'plan', 'inspect', 'replay', 'certify', 'sweep'),
+        *(
+            'compare',
+            'export',
+            'animate',
+            'plan',
+            'inspect',
+            'replay',
+            'certify',
+            'sweep',
+            'together',
+        ),
     ),
 )
 # The doors between rooms on one floor, every one of them.
@@ -84,6 +94,7 @@ DOORS = {
     ('samplers', 'processes'),
     ('optim', 'build'),
     ('step', 'state'),
+    ('step', 'optim'),
     ('checkpoint', 'state'),
     ('checkpoint', 'manifest'),
     ('divergence', 'state'),
@@ -125,6 +136,8 @@ DOORS = {
     ('chores', 'scoring'),
     ('train', 'chores'),
     ('train', 'restore'),
+    ('together', 'train'),
+    ('together', 'evaluate'),
 }
 
 

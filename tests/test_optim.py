@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from gen_jax.errors import InputError
-from gen_jax.optim import learning_rate_schedule, optimizer
+from gen_jax.optim import evaluated_params, learning_rate_schedule, optimizer
 from gen_jax.run import assemble
 
 
@@ -42,6 +42,27 @@ def test_a_schedule_goes_by_steps_however_often_a_player_is_updated_in_one():
         update, state = found.update(jnp.ones(()), state)
         moved.append(-float(update))
     np.testing.assert_allclose(moved, [1, 0.75, 0.5, 0.25, 0])
+
+
+def test_a_schedule_free_optimizer_evaluates_the_average_of_its_fast_iterates():
+    """Equations of Defazio et al. 2024, with gradient steps: z <- z - rate g(y),
+    x <- (1 - c) x + c z with c = 1 / n at a constant rate, y = (1 - b1) z + b1 x."""
+    found = optimizer(
+        *('schedule_free_sgd',), learning_rate=0.5, clip_norm=100.0, skip_above=1e6, b1=0.9
+    )
+    y = x = z = np.array([4.0, -2.0])
+    params = jnp.asarray(y)
+    state = found.init(params)
+    for n in range(1, 6):
+        updates, state = found.update(params, state, params)  # the gradient of |y|^2 / 2
+        params = optax.apply_updates(params, updates)
+        z = z - 0.5 * y
+        x = (1 - 1 / n) * x + z / n
+        y = 0.1 * z + 0.9 * x
+        np.testing.assert_allclose(params, y, rtol=1e-5)
+        np.testing.assert_allclose(evaluated_params(state, params), x, rtol=1e-5)
+    plain = optimizer('adam', learning_rate=0.5)
+    assert evaluated_params(plain.init(params), params) is params
 
 
 def test_a_run_tells_its_optimizers_how_often_a_player_is_updated():

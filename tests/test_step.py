@@ -55,6 +55,17 @@ def step_of(method: Method, **options):
     return functools.partial(train_step, method=method, optimizers=SGD, ema_decay=0.9, **options)
 
 
+def test_averages_are_of_what_a_schedule_free_optimizer_evaluates():
+    free = {'a': optax.contrib.schedule_free_sgd(0.1), 'b': optax.sgd(0.1)}
+    state = init_state(game(), free, 0, BATCH)
+    step = functools.partial(train_step, method=game(), optimizers=free, ema_decay=0.0)
+    for _ in range(3):
+        state, _ = step(state, BATCH)
+    wanted = optax.contrib.schedule_free_eval_params(state.opt_state['a'], state.params['a'])
+    np.testing.assert_allclose(state.ema_params['a']['w'], wanted['w'], rtol=1e-6)
+    assert abs(state.ema_params['a']['w'] - state.params['a']['w']) > 1e-3
+
+
 def test_phases_run_in_order_and_each_moves_its_own_player():
     state = init_state(game(), SGD, 0, BATCH)
     state, metrics = step_of(game())(state, BATCH)

@@ -1,4 +1,4 @@
-"""Trials, so many at a time, on one machine."""
+"""Tasks, so many at a time, on one machine."""
 
 import os
 import queue
@@ -10,29 +10,30 @@ from pathlib import Path
 from gen_jax import preemption
 from gen_jax.errors import Preempted
 from gen_jax.sweeps.board import Board
-from gen_jax.sweeps.runner import Outcome, Place, failure, is_final, run_trial, stop
-from gen_jax.sweeps.study import Trial
+from gen_jax.sweeps.runner import Outcome, Place, Task, failure, is_final, run_task, stop
 
 # How often the parent looks after its children.
 _SECONDS = 0.5
 
 
 class _Pool:
-    """Threads that take trials from a queue; each runs the processes of one trial at a time."""
+    """Threads that take tasks from a queue; each runs the processes of one at a time."""
 
-    def __init__(self, asked: Sequence[Trial], folder: Path, retries: int):
+    def __init__(self, tasks: Sequence[Task], folder: Path, retries: int):
         self._folder, self._retries = folder, retries
-        self._waiting: queue.SimpleQueue[Trial] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._crashes: list[Exception] = []
-        self.processes: dict[str, subprocess.Popen] = {}
+        self._processes: dict[str, subprocess.Popen] = {}
+        self._running: dict[str, list[str]] = {}  # the trials of each task that runs
         self.outcomes: dict[str, Outcome] = {}
-        for trial in asked:
-            if is_final(trial, folder):
-                self.outcomes[trial.name] = failure(trial, folder) or Outcome('done')
-            else:
-                self._waiting.put(trial)
+        for task in tasks:
+            for trial in task.trials:
+                if is_final(trial, folder):
+                    self.outcomes[trial.name] = failure(trial, folder) or Outcome('done')
+            if any(trial.name not in self.outcomes for trial in task.trials):
+                self._waiting.put(task)
 
     def start(self, workers: int) -> None:
         """Starts so many threads, if there is as much to do."""
@@ -49,10 +50,14 @@ class _Pool:
             raise self._crashes[0]
         return alive is not None
 
+    def names_running(self) -> set[str]:
+        """Of the trials that are being run."""
+        return {name for names in [*self._running.values()] for name in names}
+
     def stop(self) -> None:
         """Asks all processes to save and end, and waits for that."""
         self._stopping.set()
-        for process in [*self.processes.values()]:
+        for process in [*self._processes.values()]:
             stop(process)
         for thread in self._threads:
             thread.join()
@@ -67,37 +72,42 @@ class _Pool:
             self._crashes.append(error)
             self._stopping.set()
 
-    def _run(self, trial: Trial, place: Place) -> None:
+    def _run(self, task: Task, place: Place) -> None:
         def started(process: subprocess.Popen) -> None:
-            self.processes[trial.name] = process
+            self._processes[task.name] = process
             if self._stopping.is_set():  # since it was asked for
                 stop(process)
 
-        self.outcomes[trial.name] = run_trial(
-            *(trial, self._folder, place, self._retries, self._stopping, started)
-        )
-        self.processes.pop(trial.name, None)
+        left = [trial.name for trial in task.trials if trial.name not in self.outcomes]
+        self._running[task.name] = left
+        ended = run_task(task, self._folder, place, self._retries, self._stopping, started)
+        self.outcomes.update(zip((trial.name for trial in task.trials), ended, strict=True))
+        del self._running[task.name]
 
 
-def run_all(asked: Sequence[Trial], folder: Path, workers: int, retries: int) -> list[Outcome]:
-    """Runs those of the trials that are not done, so many at a time, and shows how they do.
+def run_all(tasks: Sequence[Task], folder: Path, workers: int, retries: int) -> list[Outcome]:
+    """Runs those of the tasks that are not done, so many at a time, and shows how they do.
+
+    Returns:
+      How each trial ended, by their index.
 
     Raises:
       Preempted: a signal asked to end; what ran has saved.
     """
-    pool = _Pool(asked, folder, retries)
+    pool = _Pool(tasks, folder, retries)
+    asked = sorted((trial for task in tasks for trial in task.trials), key=lambda t: t.index)
     with preemption.watched(), Board(asked, folder) as board:
         pool.start(workers)
         try:
-            board.show(pool.outcomes, {*pool.processes})
+            board.show(pool.outcomes, pool.names_running())
             while pool.works():
                 preemption.check()
-                board.show(pool.outcomes, {*pool.processes})
+                board.show(pool.outcomes, pool.names_running())
         except Preempted:
             pool.stop()
             done = sum(outcome.state == 'done' for outcome in pool.outcomes.values())
             raise Preempted(f'asked to end: {done} of {len(asked)} trials are done') from None
-        board.show(pool.outcomes, set())
+        board.show(pool.outcomes, pool.names_running())
     return [pool.outcomes[trial.name] for trial in asked]
 
 

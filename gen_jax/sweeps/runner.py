@@ -1,11 +1,11 @@
-"""One trial, from its first start to its mark: training and evaluation, in processes of their own.
+"""Trials, from their first start to their mark: training and evaluation, in other processes.
 
 A sweep's folder holds
 
     sweep.json            its trials, when it was last started
     <trial>/              the run's workdir; DONE in it says that it was trained and evaluated
-    logs/<trial>.txt      what its processes said
     failed/<trial>.json   how it ended, where it did not come to its end
+    logs/<task>.txt       what its processes said; a task is a trial, or some trained together
 
 A trial without DONE is started, or goes on from its checkpoint. So whatever is killed, parent or
 children, at any instant, the next start does what is missing and no more.
@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gen_jax.errors import Diverged, InputError
+from gen_jax.errors import CheckFailed, Diverged, InputError
 from gen_jax.sweeps.configs import words_of
 from gen_jax.sweeps.study import Trial
 from gen_jax.workdir import read_json
@@ -30,7 +30,7 @@ from gen_jax.writers import write_json
 
 DONE, _TRIALS = 'DONE', 'sweep.json'
 # Statuses that another try would only repeat.
-_FINAL = (InputError.status, Diverged.status, 4)
+_FINAL = (InputError.status, Diverged.status, CheckFailed.status)
 _MODES = ('train', 'evaluate')
 _LAST_LINES = 6
 
@@ -53,6 +53,14 @@ class Place(NamedTuple):
     environment: Mapping[str, str] = {}
 
 
+class Task(NamedTuple):
+    """Trials that the same processes train and evaluate, by these words for `launch.py` in turn."""
+
+    name: str
+    trials: Sequence[Trial]
+    commands: Sequence[Sequence[str]]
+
+
 class Outcome(NamedTuple):
     """How a trial ended: 'done', 'failed' or 'stopped', with the exit status and the last lines of
     the process that failed."""
@@ -60,6 +68,20 @@ class Outcome(NamedTuple):
     state: str
     status: int = 0
     lines: tuple[str, ...] = ()
+
+
+def task_of(trial: Trial, folder: Path) -> Task:
+    """A trial by itself."""
+    words = [f'--config={trial.config}', *words_of(trial.fields)]
+    words.append(f'--workdir={folder / trial.name}')
+    return Task(trial.name, (trial,), [[*words, f'--mode={mode}'] for mode in _MODES])
+
+
+def group_of(trials: Sequence[Trial], folder: Path) -> Task:
+    """Trials that one process trains in one program, `--mode=together`."""
+    name = trials[0].name if len(trials) == 1 else f'{trials[0].name}-and-{len(trials) - 1}-more'
+    names = ','.join(trial.name for trial in trials)
+    return Task(name, trials, [['--mode=together', f'--workdir={folder}', f'--trials={names}']])
 
 
 def write_trials(trials: Sequence[Trial], folder: Path) -> None:
@@ -83,7 +105,7 @@ def read_trials(folder: Path) -> list[Trial]:
 def failure(trial: Trial, folder: Path) -> Outcome | None:
     """How a trial ended that failed; None for others."""
     path = _failure(trial, folder)
-    if not path.exists() or (folder / trial.name / DONE).exists():
+    if (folder / trial.name / DONE).exists() or not path.exists():
         return None
     record = read_json(path)
     return Outcome('failed', record['status'], tuple(record['lines']))
@@ -97,47 +119,74 @@ def is_final(trial: Trial, folder: Path) -> bool:
     )
 
 
-def run_trial(
-    trial: Trial,
+def outcome_of(trial: Trial, folder: Path) -> Outcome:
+    """How a trial ended; 'stopped' where it has not been said."""
+    if (folder / trial.name / DONE).exists():
+        return Outcome('done')
+    return failure(trial, folder) or Outcome('stopped')
+
+
+def run_task(
+    task: Task,
     folder: Path,
     place: Place,
     retries: int,
     stopping: threading.Event,
     started: Callable[[subprocess.Popen], None] = lambda process: None,
-) -> Outcome:
-    """Trains and evaluates, and marks the trial as done or failed.
+) -> list[Outcome]:
+    """Runs the commands of a task, and marks its trials as done or failed.
 
     Args:
       place: the processors that the calling thread is left on, and more of the environment.
       retries: how often a process is started again that crashed or was killed.
       stopping: once it is set no process is started, and one that ends is not marked as failed.
       started: is told of each process.
+
+    Returns:
+      How each trial of the task ended.
     """
-    _failure(trial, folder).unlink(missing_ok=True)
+    for trial in task.trials:
+        _failure(trial, folder).unlink(missing_ok=True)
     (folder / 'logs').mkdir(parents=True, exist_ok=True)
-    log, begun = folder / 'logs' / f'{trial.name}.txt', time.time()
+    log, begun, status = folder / 'logs' / f'{task.name}.txt', time.monotonic(), 0
     if place.cpus is not None and hasattr(os, 'sched_setaffinity'):
         os.sched_setaffinity(0, place.cpus)  # of this thread; its children have the same
-    for mode in _MODES:
+    for words in task.commands:
         for left in range(retries, -1, -1):
             if stopping.is_set():
-                return Outcome('stopped')
-            status = _run(_command(trial, folder, mode), log, place.environment, started)
+                return [outcome_of(trial, folder) for trial in task.trials]
+            status = _run(words, log, place.environment, started)
             if status == 0 or stopping.is_set() or status in _FINAL:
                 break
             if left:
-                _note(log, f'--mode={mode} ended with status {status}; it is started again')
-        if stopping.is_set() and status != 0:
-            return Outcome('stopped')
+                _note(log, f'ended with status {status}; it is started again')
         if status != 0:
-            outcome = Outcome('failed', status, _last_lines(log))
-            _failure(trial, folder).parent.mkdir(exist_ok=True)
-            write_json(
-                _failure(trial, folder), {'status': status, 'mode': mode, 'lines': outcome.lines}
-            )
-            return outcome
-    write_json(folder / trial.name / DONE, {'seconds': round(time.time() - begun, 1)})
-    return Outcome('done')
+            break
+    if not stopping.is_set() or status == 0:
+        for trial in task.trials:
+            if status == 0:
+                mark_done(trial, folder, time.monotonic() - begun)
+            else:
+                mark_failed(trial, folder, status, _last_lines(log))
+    return [outcome_of(trial, folder) for trial in task.trials]
+
+
+def mark_done(trial: Trial, folder: Path, seconds: float) -> None:
+    """Says that a trial was trained and evaluated, unless it has been said how it ended."""
+    if not is_over(trial, folder):
+        write_json(folder / trial.name / DONE, {'seconds': round(seconds, 1)})
+
+
+def mark_failed(trial: Trial, folder: Path, status: int, lines: Sequence[str]) -> None:
+    """Says how a trial failed, unless it has been said how it ended."""
+    if not is_over(trial, folder):
+        _failure(trial, folder).parent.mkdir(parents=True, exist_ok=True)
+        write_json(_failure(trial, folder), {'status': status, 'lines': [*lines]})
+
+
+def is_over(trial: Trial, folder: Path) -> bool:
+    """Whether it has been said how the trial ended."""
+    return (folder / trial.name / DONE).exists() or _failure(trial, folder).exists()
 
 
 def stop(process: subprocess.Popen, again: bool = False) -> None:
@@ -146,18 +195,11 @@ def stop(process: subprocess.Popen, again: bool = False) -> None:
         process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
 
 
-def _command(trial: Trial, folder: Path, mode: str) -> list[str]:
-    return [
-        *(sys.executable, '-c', _DIE_WITH_PARENT, str(os.getpid()), sys.argv[0]),
-        *(f'--config={trial.config}', *words_of(trial.fields)),
-        *(f'--workdir={folder / trial.name}', f'--mode={mode}'),
-    ]
-
-
-def _run(command, log: Path, environment: Mapping[str, str], started: Callable) -> int:
+def _run(words, log: Path, environment: Mapping[str, str], started: Callable) -> int:
+    shim = [sys.executable, '-c', _DIE_WITH_PARENT, str(os.getpid()), sys.argv[0]]
     with log.open('a') as file:
         process = subprocess.Popen(
-            command,
+            [*shim, *words],
             stdout=file,
             stderr=file,
             stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The missing trials of a sweep as an array of Slurm's jobs, by submitit.
+"""The missing tasks of a sweep as an array of Slurm's jobs, by submitit.
 
 Each job is `--mode=sweep --sweep_index=k` in this folder. Submitit's own names of options apply:
 `timeout_min`, `gpus_per_node`, `cpus_per_task`, `slurm_partition`, `slurm_array_parallelism`, ...;
@@ -10,20 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gen_jax.errors import InputError
-from gen_jax.sweeps.runner import is_final
-from gen_jax.sweeps.study import Trial
+from gen_jax.sweeps.runner import Task, is_final
 
 
 def submit(
-    trials: Sequence[Trial], file: Path, folder: Path, options: Sequence[str], retries: int
+    tasks: Sequence[Task], file: Path, folder: Path, options: Sequence[str], words: Sequence[str]
 ) -> list:
-    """Hands in a job for each trial that is not done, and returns the jobs.
+    """Hands in a job for each task that is not done, and returns the jobs.
 
     Args:
       file: the study.
       folder: the sweep's, which all jobs see; their logs go to `slurm` in it.
       options: 'name=value' of submitit.
-      retries: of each trial.
+      words: more flags of the jobs.
 
     Raises:
       InputError: an option that submitit does not have, or it is not there.
@@ -40,13 +39,13 @@ def submit(
     except (NameError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f'--slurm: {error}') from None
     command = [sys.executable, sys.argv[0], '--mode=sweep', f'--sweep={file.absolute()}']
-    command += [f'--workdir={folder.absolute()}', f'--retries={retries}']
+    command += [f'--workdir={folder.absolute()}', *words]
     jobs = []
     with executor.batch():
-        for trial in trials:
-            if not is_final(trial, folder):
-                words = [*command, f'--sweep_index={trial.index}']
-                jobs.append(executor.submit(submitit.helpers.CommandFunction(words)))
+        for index, task in enumerate(tasks):
+            if not all(is_final(trial, folder) for trial in task.trials):
+                job = submitit.helpers.CommandFunction([*command, f'--sweep_index={index}'])
+                jobs.append(executor.submit(job))
     print(f'{len(jobs)} jobs handed in: {", ".join(job.job_id for job in jobs)}')
     return jobs
 

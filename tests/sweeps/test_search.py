@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from gen_jax.errors import InputError, Preempted
-from gen_jax.sweeps.pool import run_all
+from gen_jax.sweeps import pool
+from gen_jax.sweeps.runner import task_of
 from gen_jax.sweeps.search import check_search, search_points
 from gen_jax.sweeps.study import Choice, LogUniform, Search, Study, Uniform
 
@@ -20,6 +21,11 @@ def stand_in(monkeypatch):
     monkeypatch.setattr(sys, 'argv', [str(Path(__file__).with_name('stand_in.py'))])
 
 
+def runner(folder: Path):
+    """Runs trials in this folder."""
+    return lambda asked: pool.run_all([task_of(t, folder) for t in asked], folder, 2, 0)
+
+
 def study(num: int, fields=FIELDS, seeds: int = 1) -> Study:
     return Study(CONFIG, seeds=seeds, metrics=('FD',), search=Search(fields, 'FD', num))
 
@@ -27,9 +33,7 @@ def study(num: int, fields=FIELDS, seeds: int = 1) -> Study:
 def test_a_search_finds_small_values(tmp_path):
     """The stand-in's metric is 100 times the rate, of which 3 in 10 random ones are below 1e-3."""
     fields = {'optim.model.learning_rate': LogUniform(1e-4, 1e-1)}
-    found = search_points(
-        study(20, fields), tmp_path, 2, lambda asked: run_all(asked, tmp_path, 2, 0)
-    )
+    found = search_points(study(20, fields), tmp_path, 2, runner(tmp_path))
     rates = [trial.fields['optim.model.learning_rate'] for trial in found]
     assert len({trial.name for trial in found}) == 20
     assert sorted(rates[12:])[4] < 1e-3  # more than half of the last eight
@@ -42,7 +46,7 @@ def test_a_search_that_was_stopped_takes_up_what_it_had_asked(tmp_path):
         rounds.append(asked)
         if len(rounds) == 2:
             raise Preempted
-        run_all(asked, tmp_path, 1, 0)
+        runner(tmp_path)(asked)
 
     with pytest.raises(Preempted):
         search_points(study(3, seeds=2), tmp_path, 1, stopped)
@@ -50,7 +54,7 @@ def test_a_search_that_was_stopped_takes_up_what_it_had_asked(tmp_path):
         study(3, seeds=2),
         tmp_path,
         1,
-        lambda asked: rounds.append(asked) or run_all(asked, tmp_path, 1, 0),
+        lambda asked: rounds.append(asked) or runner(tmp_path)(asked),
     )
     assert len(found) == 6 and [trial.fields['seed'] for trial in found] == [0, 1] * 3
     assert rounds[2] == rounds[1] and len(rounds) == 4
@@ -59,9 +63,7 @@ def test_a_search_that_was_stopped_takes_up_what_it_had_asked(tmp_path):
 
 def test_a_point_that_failed_has_no_answer_and_the_search_goes_on(tmp_path):
     fields = {'optim.model.learning_rate': Choice((666.0, 0.1))}
-    found = search_points(
-        study(6, fields), tmp_path, 1, lambda asked: run_all(asked, tmp_path, 1, 0)
-    )
+    found = search_points(study(6, fields), tmp_path, 1, runner(tmp_path))
     assert {trial.fields['optim.model.learning_rate'] for trial in found} == {666.0, 0.1}
 
 

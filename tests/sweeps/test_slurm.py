@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gen_jax.errors import InputError
-from gen_jax.sweeps.runner import DONE, write_trials
+from gen_jax.sweeps.runner import DONE, task_of, write_trials
 from gen_jax.sweeps.slurm import submit
 from gen_jax.sweeps.study import Study, grid, trials
 
@@ -24,7 +24,10 @@ def test_each_missing_trial_is_a_job_that_runs_it(tmp_path, monkeypatch):
     write_trials(asked, folder)
     (folder / asked[1].name).mkdir()
     (folder / asked[1].name / DONE).write_text('{}')
-    jobs = submit(asked, tmp_path / 'sweep.py', folder, ['cluster=local', 'timeout_min=1'], 2)
+    jobs = submit(
+        *([task_of(trial, folder) for trial in asked], tmp_path / 'sweep.py', folder),
+        *(['cluster=local', 'timeout_min=1'], ['--retries=2']),
+    )
     words = [job.result() for job in jobs]
     assert [text.split()[-1] for text in words] == ['--sweep_index=0', '--sweep_index=2']
     assert f'--workdir={folder}' in words[0] and '--retries=2' in words[0]
@@ -37,5 +40,5 @@ def test_each_missing_trial_is_a_job_that_runs_it(tmp_path, monkeypatch):
 )
 def test_other_options_are_refused(tmp_path, options, complaint):
     with pytest.raises(InputError) as error:
-        submit([], tmp_path / 'sweep.py', tmp_path, options, 0)
+        submit([], tmp_path / 'sweep.py', tmp_path, options, [])
     assert '--slurm' in str(error.value) and complaint in str(error.value)

@@ -15,7 +15,7 @@ import pytest
 from gen_jax.errors import CheckFailed, InputError
 from gen_jax.sweep import sweep
 from gen_jax.sweeps import pool, results
-from gen_jax.sweeps.runner import DONE, Place, read_trials, run_trial, write_trials
+from gen_jax.sweeps.runner import DONE, Place, read_trials, run_task, task_of, write_trials
 from gen_jax.sweeps.study import Study, grid, make_trial, trials
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +35,11 @@ def study(*rates: float, seeds: int = 1, num_steps: int = 5) -> Study:
     return Study(CONFIG, points, seeds, metrics=('FD',))
 
 
+def run_all(asked, folder: Path, workers: int, retries: int):
+    """Each trial by itself."""
+    return pool.run_all([task_of(trial, folder) for trial in asked], folder, workers, retries)
+
+
 def starts(folder: Path) -> dict[str, int]:
     return {path.parent.name: len(path.read_text()) for path in folder.glob('*/starts')}
 
@@ -51,10 +56,10 @@ def write_study(folder: Path, *rates: float, seeds: int = 1) -> Path:
 
 def test_a_second_start_runs_only_what_is_missing(tmp_path):
     asked = trials(study(0.1, 0.2, seeds=2))
-    ended = pool.run_all(asked[:3], tmp_path, workers=2, retries=0)
+    ended = run_all(asked[:3], tmp_path, workers=2, retries=0)
     assert [outcome.state for outcome in ended] == ['done'] * 3
     assert len(starts(tmp_path)) == 3
-    ended = pool.run_all(asked, tmp_path, workers=2, retries=0)
+    ended = run_all(asked, tmp_path, workers=2, retries=0)
     assert [outcome.state for outcome in ended] == ['done'] * 4
     assert starts(tmp_path) == {trial.name: 1 for trial in asked}
 
@@ -73,14 +78,14 @@ def test_a_crash_is_reported_with_its_last_lines_and_stops_nobody(tmp_path):
 
 
 def test_a_trial_that_crashes_once_is_started_again(tmp_path):
-    (ended,) = pool.run_all(trials(study(111.0)), tmp_path, workers=1, retries=1)
+    (ended,) = run_all(trials(study(111.0)), tmp_path, workers=1, retries=1)
     assert ended.state == 'done' and [*starts(tmp_path).values()] == [2]
 
 
 def test_a_trial_that_diverged_is_a_result_and_not_tried_again(tmp_path):
     asked = trials(study(333.0))
     for _ in range(2):
-        (ended,) = pool.run_all(asked, tmp_path, workers=1, retries=3)
+        (ended,) = run_all(asked, tmp_path, workers=1, retries=3)
         assert (ended.state, ended.status, ended.lines[-1]) == ('failed', 3, 'error: not finite')
     assert [*starts(tmp_path).values()] == [1]
 
@@ -89,7 +94,7 @@ def test_one_trial_by_its_index(tmp_path):
     file, folder = write_study(tmp_path, 0.1, 0.2, 0.3), tmp_path / 'runs'
     sweep(file, folder, index=1)
     assert [name[:17] for name in starts(folder)] == ['learning_rate=0.2']
-    with pytest.raises(InputError, match='there are trials 0 to 2'):
+    with pytest.raises(InputError, match='there are 0 to 2'):
         sweep(file, folder, index=3)
 
 
@@ -110,7 +115,7 @@ def test_asking_to_stop_leaves_the_rest_for_the_next_start(tmp_path):
         stopping.set()
         process.terminate()
 
-    ended = run_trial(trial, tmp_path, Place(), 0, stopping, started)
+    (ended,) = run_task(task_of(trial, tmp_path), tmp_path, Place(), 0, stopping, started)
     assert ended.state == 'stopped'
     assert not (tmp_path / trial.name / DONE).exists()
     assert not (tmp_path / 'failed').exists()
@@ -122,10 +127,10 @@ sys.path.insert(0, {root!r})
 sys.argv = [{stand_in!r}]
 from pathlib import Path
 from gen_jax.sweeps.pool import run_all
-from gen_jax.sweeps.runner import read_trials
+from gen_jax.sweeps.runner import read_trials, task_of
 folder = Path({folder!r})
 print('ready', flush=True)
-run_all(read_trials(folder), folder, workers=2, retries=1)
+run_all([task_of(trial, folder) for trial in read_trials(folder)], folder, workers=2, retries=1)
 """
 
 
