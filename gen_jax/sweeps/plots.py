@@ -9,7 +9,7 @@ matplotlib.use('Agg')  # writes files and needs no screen
 from matplotlib.figure import Figure
 
 from gen_jax.sweeps import results
-from gen_jax.sweeps.study import short
+from gen_jax.sweeps.study import label, short
 
 # That can be told apart; more of them, as of random points, are dots of one color.
 _MOST_LINES = 10
@@ -45,10 +45,10 @@ def _plot(metric: str, rows: Sequence[Mapping[str, str]], path: Path) -> Path:
             }
             color = 'C0' if len(lines) > _MOST_LINES else f'C{number}'
             _draw(panel, line, metric, moved, ', '.join(map(short, others)), color)
-        panel.set_xlabel(names[index].split('.')[-1] if names else '')
+        panel.set_xlabel(label(names[index]) if names else '')
         panel.set_ylabel(metric)
         if 1 < len(lines) <= _MOST_LINES:
-            others = [name.split('.')[-1] for i, name in enumerate(names) if i != index]
+            others = [label(name) for i, name in enumerate(names) if i != index]
             panel.legend(fontsize='small', title=', '.join(others))
     # Without a version the same results make the same file.
     figure.savefig(path, dpi=110, metadata={'Software': None})

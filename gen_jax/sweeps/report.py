@@ -16,7 +16,7 @@ from gen_jax.sweeps import results
 from gen_jax.sweeps.configs import load_study
 from gen_jax.sweeps.results import Estimate
 from gen_jax.sweeps.runner import read_trials
-from gen_jax.sweeps.study import Study, short
+from gen_jax.sweeps.study import Study, label, short
 from gen_jax.workdir import check_out_folder
 from gen_jax.writers import write_atomically
 
@@ -61,7 +61,7 @@ def markdown(study: Study, rows: Sequence[Mapping[str, str]]) -> str:
     """The table of a README: a row for each point, the best mean of each metric in bold."""
     points, names = results.points_of(rows), results.fields_of(rows)
     base = results.baseline_of(study, rows)
-    heads, columns = [*(name.split('.')[-1] for name in names), 'seeds'], []
+    heads, columns = [*map(label, names), 'seeds'], []
     for metric in study.metrics:
         measured = {key: results.values_of(own, metric) for key, own in points.items()}
         estimates = {key: results.estimate([*v.values()]) for key, v in measured.items()}

@@ -181,7 +181,7 @@ def make_trial(index: int, config: str, fields: Point) -> Trial:
     own = str(fields.get(CONFIG, config))
     fields = {name: value for name, value in fields.items() if name != CONFIG}
     words = [] if own == config else [own.removesuffix('.py').split('/')[-1]]
-    words += [f'{name.split(".")[-1]}={short(value)}' for name, value in fields.items()]
+    words += [f'{label(name)}={short(value)}' for name, value in fields.items()]
     slug = re.sub(r'[^A-Za-z0-9_.=-]+', '_', ','.join(words).replace(',', '-'))[:80]
     digest = hashlib.sha256(identity({CONFIG: own, **fields}).encode()).hexdigest()[:8]
     return Trial(index, f'{slug}-{digest}', own, fields)
@@ -195,6 +195,12 @@ def identity(point: Point) -> str:
 def describe(point: Point) -> str:
     """For people."""
     return ', '.join(f'{name}={value}' for name, value in point.items()) or 'the config as it is'
+
+
+def label(field: str) -> str:
+    """A field for people: its last word, or the section's where that is 'name'."""
+    words = field.split('.')
+    return words[-2] if words[-1] == 'name' and len(words) > 1 else words[-1]
 
 
 def short(value) -> str:
