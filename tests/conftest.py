@@ -37,6 +37,15 @@ def compile_cache(tmp_path_factory) -> None:
 
 
 @pytest.fixture
+def compiled_quickly(monkeypatch):
+    """Programs of a smoke run for milliseconds and compile for seconds."""
+    from gen_jax import runtime
+
+    options = runtime.compiler_options('cpu') | runtime.quick_compile_options('cpu')
+    monkeypatch.setattr(runtime, 'compiler_options', lambda platform: options)
+
+
+@pytest.fixture
 def launch():
     """Runs `launch.py` as a user does, in a process of its own: `launch('--config=…')`."""
 

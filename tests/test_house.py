@@ -10,7 +10,6 @@ import ml_collections
 import numpy as np
 import pytest
 
-from gen_jax import runtime
 from gen_jax.run import assemble
 from gen_jax.train import train
 from gen_jax.writers import read_rows
@@ -210,13 +209,6 @@ def test_every_field_of_a_config_can_be_set(name):
                 check(section[field], here)
 
     check(importlib.import_module(f'configs.{name}').get_config(), 'config')
-
-
-@pytest.fixture
-def compiled_quickly(monkeypatch):
-    """Programs of a smoke run for milliseconds and compile for seconds."""
-    options = runtime.compiler_options('cpu') | runtime.quick_compile_options('cpu')
-    monkeypatch.setattr(runtime, 'compiler_options', lambda platform: options)
 
 
 def check_run(name: str, folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from configs import ddpm_8gaussians
+from gen_jax.errors import CheckFailed, InputError, Preempted
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / 'experiments' / 'launch'
@@ -73,7 +74,7 @@ def test_every_config_field_exists(path):
     config = ddpm_8gaussians.get_config()
     sections = '|'.join(name for name in config if name != 'seed')
     fields |= set(re.findall(rf'`((?:{sections})\.\w+)`', path.read_text()))
-    assert fields
+    assert fields or 'sweep' in path.name  # whose study has them
     for field in fields:
         section = config
         for name in field.split('.'):
@@ -102,7 +103,7 @@ def test_skypilot_recovers_by_the_statuses_of_the_page(name):
     assert mount['mode'] == 'MOUNT' and f'--workdir="{folder}/' in task['run']
 
 
-@pytest.mark.parametrize('name', ['skypilot_gpu.yaml', 'skypilot_tpu.yaml'])
+@pytest.mark.parametrize('name', [path.name for path in YAMLS if 'skypilot' in path.name])
 @pytest.mark.parametrize('part', ['setup', 'run'])
 def test_commands_of_skypilot_are_bash(name, part):
     (task,) = documents(name)
@@ -229,3 +230,20 @@ def test_slurm_does_not_bring_back_a_canceled_job(variables, slurm):
     ended, calls = slurm(status=75, **variables)
     assert ended == 75
     assert len(calls) == 1
+
+
+def test_sweeps_by_index_start_again_what_was_only_interrupted():
+    """A parent of one trial ends with 75 where that was asked to end, with 2 or 4 where it failed."""
+    (job,) = documents('kubernetes_sweep.yaml')
+    rules = job['spec']['podFailurePolicy']['rules']
+    by_action = {r['action']: r['onExitCodes']['values'] for r in rules if 'onExitCodes' in r}
+    assert by_action == {
+        'FailIndex': [InputError.status, CheckFailed.status],
+        'Ignore': [Preempted.status],
+    }
+    (container,) = job['spec']['template']['spec']['containers']
+    assert '--sweep_index=$(JOB_COMPLETION_INDEX)' in container['args']
+    (task,) = documents('skypilot_sweep.yaml')
+    assert task['resources']['job_recovery']['recover_on_exit_codes'] == [Preempted.status]
+    (study,) = {word for word in container['args'] if word.startswith('--sweep=')}
+    assert study == f'--sweep=experiments/{task["envs"]["STUDY"]}/sweep.py'

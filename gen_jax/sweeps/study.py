@@ -180,7 +180,7 @@ def make_trial(index: int, config: str, fields: Point) -> Trial:
     """A trial with the name that its config and fields give it, wherever in a study they stand."""
     own = str(fields.get(CONFIG, config))
     fields = {name: value for name, value in fields.items() if name != CONFIG}
-    words = [] if own == config else [own.removesuffix('.py').split('/')[-1]]
+    words = [] if own == config else [short(own)]
     words += [f'{label(name)}={short(value)}' for name, value in fields.items()]
     slug = re.sub(r'[^A-Za-z0-9_.=-]+', '_', ','.join(words).replace(',', '-'))[:80]
     digest = hashlib.sha256(identity({CONFIG: own, **fields}).encode()).hexdigest()[:8]
@@ -204,7 +204,14 @@ def label(field: str) -> str:
 
 
 def short(value) -> str:
-    """The value for people: numbers with four digits."""
+    """The value for people: numbers with four digits, of a config's file its argument or name, of
+    'module.name' the name."""
+    file = re.fullmatch(r'(?:.*/)?(\w+)\.py(?::(\w+))?', str(value))
+    if file:
+        return file[2] or file[1]
+    room = re.fullmatch(r'[a-z]\w*\.([A-Za-z]\w*)', str(value))
+    if room:
+        return room[1]
     try:
         return str(value) if isinstance(value, bool | int) else f'{float(value):.4g}'
     except (TypeError, ValueError):
