@@ -19,11 +19,11 @@ import jax.numpy as jnp
 from gen_jax import preemption
 from gen_jax.errors import Ended, InputError, Preempted
 from gen_jax.evaluate import evaluate
-from gen_jax.run import load_data, players, step_of
+from gen_jax.run import Run, abstract_batch, load_data, players, step_of
 from gen_jax.state import TrainState
 from gen_jax.sweeps.configs import config_of
 from gen_jax.sweeps.runner import is_over, mark_done, mark_failed, read_trials
-from gen_jax.train import Prepared, prepare, training
+from gen_jax.train import prepare, training
 from gen_jax.types import Array, Batch
 from gen_jax.varied import Varied, varied
 
@@ -61,10 +61,14 @@ def train_together(configs: Sequence, workdirs: Sequence[Path]) -> list[Ended | 
       InputError: a run that is wrong, or runs that are not one program.
       Preempted: a signal asked to end; the last step of each run is saved.
     """
-    values = varied(configs)
+    varied(configs)  # or they are not one program
     runs = [prepare(*pair) for pair in zip(configs, workdirs, strict=True)]
-    if runs[0].run.parallel.strategy != 'jit':
+    first, n = runs[0].run, configs[0].data.batch_size
+    if first.parallel.strategy != 'jit':
         raise InputError("parallel.strategy: runs are trained together by 'jit' only")
+    # Whether code decides by a number shows when it is traced.
+    step, batch = compile_together(configs, first, varied(configs)), abstract_batch(first.spec, n)
+    jax.eval_shape(step, (first.template,) * len(runs), (batch,) * len(runs))
     dataset = load_data(configs[0])
     ends: list[Ended | None] = [None] * len(runs)
     with preemption.watched(), contextlib.ExitStack() as opened:
@@ -78,7 +82,8 @@ def train_together(configs: Sequence, workdirs: Sequence[Path]) -> list[Ended | 
         while before:
             members = tuple(before)
             if members != compiled_for:
-                compiled_for, advance = members, _compile(runs, values, members)
+                compiled_for, live = members, [configs[i] for i in members]
+                advance = compile_together(live, runs[members[0]].run, varied(live))
             after = advance(*zip(*(before[i] for i in members), strict=True))
             for i, result in zip(members, after, strict=True):
                 _take_up(i, steps, before, ends, result)
@@ -101,31 +106,29 @@ def _take_up(i: int, steps: Sequence, before: dict, ends: list, result) -> None:
         ends[i] = end
 
 
-def _compile(
-    runs: Sequence[Prepared], values: Mapping[str, Sequence[float]], members: Sequence[int]
-) -> Callable:
-    """Equation (1) for these of the runs: `(states, batches) -> [(state, metrics), ...]`."""
-    first = runs[members[0]]
-    own = {field: tuple(all_values[i] for i in members) for field, all_values in values.items()}
-    arrays = {field: jnp.asarray(numbers, jnp.float32) for field, numbers in own.items()}
+def compile_together(configs: Sequence, run: Run, values: Mapping[str, Sequence]) -> Callable:
+    """Equation (1) for these configs: `(states, batches) -> [(state, metrics), ...]`.
+
+    `run` is that of any of them; `values` are what `varied` found. The states are donated.
+    """
+    arrays = {field: jnp.asarray(numbers, jnp.float32) for field, numbers in values.items()}
 
     def one(state: TrainState, batch: Batch, numbers: Mapping[str, Array]):
-        config = first.config.copy_and_resolve_references().unlock()
+        config = configs[0].copy_and_resolve_references().unlock()
         for field, number in numbers.items():
-            _set(config, field, Varied(number, own[field], field))
-        return step_of(config, *players(config, first.run.spec))(state, batch)
+            _set(config, field, Varied(number, values[field], field))
+        return step_of(config, *players(config, run.spec))(state, batch)
 
     def step(states, batches):
         stack = functools.partial(jax.tree.map, lambda *leaves: jnp.stack(leaves))
         after = jax.vmap(one)(stack(*states), stack(*batches), arrays)
-        return [jax.tree.map(lambda leaf, k=k: leaf[k], after) for k in range(len(members))]
+        return [jax.tree.map(lambda leaf, k=k: leaf[k], after) for k in range(len(configs))]
 
-    layout, num = first.run.parallel, len(members)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, first.run.template)
-    return layout.jit(
+    num, shardings = len(configs), jax.tree.map(lambda leaf: leaf.sharding, run.template)
+    return run.parallel.jit(
         step,
-        in_shardings=((shardings,) * num, (layout.batch_sharding,) * num),
-        out_shardings=[(shardings, layout.replicated)] * num,
+        in_shardings=((shardings,) * num, (run.parallel.batch_sharding,) * num),
+        out_shardings=[(shardings, run.parallel.replicated)] * num,
         donate_argnums=(0,),
     )
 

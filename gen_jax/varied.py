@@ -41,10 +41,12 @@ def varied(configs: Sequence) -> dict[str, tuple[float, ...]]:
 
 
 def program_of(config) -> str:
-    """The same for configs that `varied` takes together, if code does not decide by their numbers:
-    all that they have to have in common."""
+    """The same for configs that `varied` takes together: all that they have to have in common. Of a
+    number that may vary that is whether it is 0, which often leaves something out."""
     flat = _flatten(config.to_dict())
-    flat = {field: 0 if _can_vary(field, value) else value for field, value in flat.items()}
+    flat = {
+        field: value != 0 if _can_vary(field, value) else value for field, value in flat.items()
+    }
     return json.dumps({**flat, 'seed': 0}, sort_keys=True, default=str)
 
 

@@ -233,7 +233,7 @@ def test_slurm_does_not_bring_back_a_canceled_job(variables, slurm):
 
 
 def test_sweeps_by_index_start_again_what_was_only_interrupted():
-    """A parent of one trial ends with 75 where that was asked to end, with 2 or 4 where it failed."""
+    """One trial ends with 75 where it was asked to end, with 2 or 4 where it failed."""
     (job,) = documents('kubernetes_sweep.yaml')
     rules = job['spec']['podFailurePolicy']['rules']
     by_action = {r['action']: r['onExitCodes']['values'] for r in rules if 'onExitCodes' in r}

@@ -59,6 +59,8 @@ def test_what_varies_and_what_cannot():
     configs = [config(rate=0.1, b=0.9, seed=1), config(rate=0.2, b=0.9, seed=2)]
     assert varied(configs) == {'optim.a.rate': (0.1, 0.2)}
     assert program_of(configs[0]) == program_of(configs[1])
+    off = config(rate=0.0, b=0.9)
+    assert varied([configs[0], off]) and program_of(off) != program_of(configs[0])
     for wrong in (config(rate=1, b=0.9), config(rate=None, b=0.9), config(rate=0.1, b=0.9, c=1.0)):
         with pytest.raises(InputError, match='are not one program'):
             varied([configs[0], wrong])
