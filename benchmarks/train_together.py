@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))  # for `configs`, which is no installed package
 
 
 def prepare(name: str, members: int) -> dict:
-    """By contender, a function that takes one step of every run, and the seconds of its first call."""
+    """By contender, a function that takes a step of all runs, and the seconds of its first call."""
     import jax
     import numpy as np
 

@@ -16,11 +16,13 @@ def get_config(arg: str = ''):
     config.sample.options = common.sampling('ddim', 50)
     if not arg:
         config.networks.model.channels = 16
-        config.optim.model.decay_steps = 1300
-        config.train.num_steps = 1500
+        config.optim.model.decay_steps = 700
+        config.optim.model.warmup_steps = 100
+        config.train.num_steps = 800
         config.train.evaluate_every = config.train.sample_every = config.train.score_every = None
         config.train.best_by = None
-        config.ema.decay = 0.995
+        config.ema.decay = 0.99
         config.ema.snapshot_every = None
-        config.evaluate.scores.num = 2000
+        config.evaluate.scores.num = 1000
+        config.evaluate.scores.metrics = ('FD', 'modes')
     return config.lock()
