@@ -46,7 +46,7 @@ FLOORS = (
     ('types', 'errors', 'files', 'keys', 'runtime', 'parallel', 'hosts', 'preemption'),
     (
         *('processes', 'losses', 'augmentations', 'quantizers', 'samplers', 'networks', 'data'),
-        *('metrics', 'averaging', 'projection'),
+        *('metrics', 'averaging', 'projection', 'varied'),
     ),
     ('methods', 'huggingface'),
     (
