@@ -133,6 +133,8 @@ def main(argv: list[str]) -> None:
     if MODE.value in ('sweep', 'report'):
         study()
         return
+    if MODE.value == 'together' and (WORKDIR.value is None or CONFIG.value is not None):
+        raise InputError('--workdir: give the folder of a sweep, and no --config')
     # What a folder holds can be asked without a config.
     if CONFIG.value is None and not (MODE.value in ('inspect', 'together') and WORKDIR.value):
         raise InputError('--config: which run? For example --config=configs/ddpm_digits.py')
@@ -166,6 +168,8 @@ def study() -> None:
         raise InputError('--sweep: which study? For example --sweep=experiments/<study>/sweep.py')
     if CONFIG.value is not None:
         raise InputError(f'--config: the study names its own; leave it out of --mode={MODE.value}')
+    if COORDINATOR.value is not None or NUM_PROCESSES.value is not None:
+        raise InputError('--coordinator: a trial is one process; leave it out')
     file = Path(SWEEP.value).expanduser()
     folder = Path(WORKDIR.value or f'runs/{file.absolute().parent.name}').expanduser()
     if MODE.value == 'report':

@@ -45,5 +45,5 @@ def get_config(arg: str = ''):
     config.sample.options = common.sampling('ancestral', 1000)
 
     if arg == 'smoke':
-        models.shrink_unet(config, channel_multipliers=(1, 2))
+        models.shrink_unet(config)
     return common.finish(config, arg)

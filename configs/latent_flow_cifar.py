@@ -49,6 +49,7 @@ def get_config(arg: str = ''):
 
     if arg == 'smoke':
         config.networks.model.channels = 8
+        config.networks.model.channel_multipliers = (1,)
         config.networks.model.num_blocks = 1
         config.networks.model.num_groups = 4
         config.evaluate.options.bound_terms = 8

@@ -299,10 +299,10 @@ def shrink_resnet(config: ml_collections.ConfigDict) -> None:
     config.networks.model.num_blocks = 1
 
 
-def shrink_unet(config: ml_collections.ConfigDict, channel_multipliers=(1,)) -> None:
-    """A U-Net and a chain small enough for `:smoke`; a level more takes twice as long."""
+def shrink_unet(config: ml_collections.ConfigDict) -> None:
+    """A U-Net and a chain small enough for `:smoke`; a level more would take twice as long."""
     config.networks.model.channels = 8
-    config.networks.model.channel_multipliers = channel_multipliers
+    config.networks.model.channel_multipliers = (1,)
     config.networks.model.num_blocks = 1
     config.networks.model.num_groups = 4
     shrink_chain(config)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -10,8 +11,8 @@ from typing import BinaryIO
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that becomes `path` at the end of the block: the whole file or none of it,
-    even if the machine goes down meanwhile."""
-    partial = path.with_name(path.name + '.partial')
+    even if the machine goes down meanwhile, or other processes write it at the same time."""
+    partial = path.with_name(f'{path.name}.{socket.gethostname()}-{os.getpid()}.partial')
     with partial.open('wb') as file:
         yield file
         file.flush()

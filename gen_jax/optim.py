@@ -116,6 +116,8 @@ def optimizer(
             )
             if updates_per_step != 1:
                 options[rate] = _by_update(options[rate], updates_per_step)
+    if 'schedule_free' in name and options.get('b1') == 0:
+        raise InputError(f'{field}.b1: 0 leaves no average to evaluate; it must be above 0')
     update = make(**options)
     if clip_norm is not None:
         update = optax.chain(optax.clip_by_global_norm(clip_norm), update)

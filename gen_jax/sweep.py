@@ -9,26 +9,30 @@ do (`sweeps/runner.py`), so a sweep may be killed, moved and started again, on o
 index, as an array of jobs that see the same folder.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
 
 from gen_jax.errors import CheckFailed, InputError
-from gen_jax.run import assemble
-from gen_jax.sweeps.configs import config_of, distinct, load_study
+from gen_jax.run import Run, check_values
+from gen_jax.scores import names_of
+from gen_jax.sweeps.configs import config_of, distinct, load_study, program_of
 from gen_jax.sweeps.pool import run_all
 from gen_jax.sweeps.runner import (
     Outcome,
     Task,
     failure,
     group_of,
+    is_final,
     outcome_of,
     task_of,
     write_trials,
 )
 from gen_jax.sweeps.study import Study, Trial, describe, trials
-from gen_jax.varied import program_of
+from gen_jax.train import prepare
+from gen_jax.workdir import check_config, lock
 
 
 def sweep(
@@ -66,16 +70,20 @@ def sweep(
             raise InputError(f'--{name}: {value} must be {least} or more')
     study = load_study(file)
     if study.search is not None:
-        if slurm is not None:
-            raise InputError('--slurm: a search chooses its trials one after the other, here')
-        asked, outcomes = _search(study, folder, workers, index, retries)
+        if slurm is not None or index is not None or together > 1:
+            raise InputError(
+                '--slurm, --sweep_index, --together: a search chooses one point after the other'
+            )
+        asked, outcomes = _search(study, folder, workers, retries)
     else:
+        if workers > 1 and (slurm is not None or index is not None):
+            raise InputError('--workers: --slurm and --sweep_index run one trial a job')
         asked = trials(study)
-        check(asked)
-        write_trials(asked, folder)
         tasks = tasks_of(asked, folder, together)
         if index is not None and not 0 <= index < len(tasks):
             raise InputError(f'--sweep_index: {index}; there are 0 to {len(tasks) - 1}')
+        check(study, asked, folder, deep=asked if index is None else tasks[index].trials)
+        write_trials(asked, folder)
         if slurm is not None:
             from gen_jax.sweeps.slurm import submit
 
@@ -84,27 +92,40 @@ def sweep(
         if index is not None:
             tasks, workers = [tasks[index]], 1
             asked = [*tasks[0].trials]
-        outcomes = run_all(tasks, folder, workers, retries)
+        with alone(folder) if index is None else contextlib.nullcontext():
+            outcomes = run_all(tasks, folder, workers, retries)
     failed = [t for t, out in zip(asked, outcomes, strict=True) if out.state == 'failed']
-    if failed:
-        raise CheckFailed(_complaint(failed, len(asked), folder))
+    results = [trial for trial in failed if is_final(trial, folder)]
+    if results:
+        print(f'diverged or collapsed: {", ".join(trial.name for trial in results)}')
+    if len(results) < len(failed):
+        left = [trial for trial in failed if trial not in results]
+        raise CheckFailed(_complaint(left, len(asked), folder))
     return outcomes
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Raises InputError where another sweep of all trials is at work in the folder."""
+    with (folder / 'lock').open('a') as file:
+        lock(file, folder)
+        yield
+
+
 def _search(
-    study: Study, folder: Path, workers: int, index: int | None, retries: int
+    study: Study, folder: Path, workers: int, retries: int
 ) -> tuple[list[Trial], list[Outcome]]:
-    if index is not None:
-        raise InputError('--sweep_index: a search has no list of trials to take one from')
     from gen_jax.sweeps.search import check_search, search_points
 
-    check(check_search(study))
+    edges = check_search(study)
+    check(study, edges, folder, deep=edges)
 
     def run(asked: Sequence[Trial]) -> None:
         run_all([task_of(trial, folder) for trial in asked], folder, workers, retries)
 
-    asked = search_points(study, folder, workers, run)
-    write_trials(asked, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        asked = search_points(study, folder, workers, run)
     return asked, [outcome_of(trial, folder) for trial in asked]
 
 
@@ -123,21 +144,38 @@ def tasks_of(asked: Sequence[Trial], folder: Path, together: int) -> list[Task]:
     return [group_of(part, folder) for part in sorted(parts, key=lambda part: part[0].index)]
 
 
-def check(asked: Sequence[Trial]) -> None:
-    """Raises InputError, with the point, for the first trial that could not be started."""
+def check(study: Study, asked: Sequence[Trial], folder: Path, deep: Sequence[Trial]) -> None:
+    """Raises InputError, with the point, for the first trial that could not be started, or whose
+    run in `folder` is of another config. The points of `deep` are built, too, as on one device."""
+    built = distinct(deep)
     for trial in asked:
-        config_of(trial)
-    for trial in distinct(asked):
+        config = config_of(trial)
         try:
-            assemble(config_of(trial))
+            check_values(config)
+            check_config(folder / trial.name, config)
+            if trial in built:
+                with config.unlocked():
+                    config.parallel.update(data=-1, fsdp=1, tensor=1)
+                _check_measured(study, prepare(config, folder / trial.name).run, config)
         except InputError as error:
             raise InputError(f'{error} ({describe(trial.fields)})') from None
+
+
+def _check_measured(study: Study, run: Run, config) -> None:
+    """Raises InputError for a metric that an evaluation of the run will not have."""
+    scored = config.evaluate.scores.num is not None
+    names = [*run.method.estimators, *(names_of(config.evaluate.scores.metrics) if scored else ())]
+    for metric in study.metrics:
+        if metric not in names:
+            more = '' if scored else '; scores of samples need evaluate.scores.num'
+            known = ', '.join(names)
+            raise InputError(f'metrics: {metric} is not measured; there are {known}{more}')
 
 
 def _complaint(failed: Sequence[Trial], num: int, folder: Path) -> str:
     lines = [f'{len(failed)} of {num} trials failed; the same command tries them again']
     for trial in failed:
         ended = failure(trial, folder)
-        lines.append(f'  {trial.name}: status {ended.status}; {folder}/logs/{trial.name}.txt ends')
+        lines.append(f'  {trial.name}: status {ended.status}, its log ends')
         lines += [f'    {line}' for line in ended.lines]
     return '\n'.join(lines)

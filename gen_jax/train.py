@@ -9,7 +9,7 @@ step is the position in the data, and what was written after it is dropped and w
 """
 
 import contextlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,12 +42,11 @@ def train(config, workdir: Path) -> TrainState:
       Collapsed: `train.stop_after_symptoms` rows in a row showed a symptom; see `symptoms.py`.
     """
     prepared = prepare(config, workdir)
-    with (
-        preemption.watched(),  # around all that saves
-        contextlib.closing(training(prepared, load_data(config))) as steps,
-    ):
+    run, steps = prepared.run, training(prepared, load_data(config))
+    del prepared  # with weights that were given, which `training` forgets once they are used
+    with preemption.watched(), contextlib.closing(steps):  # around all that saves
         # Compile: happens at the first call.
-        advance = compile_step(prepared.run, config)
+        advance = compile_step(run, config)
         try:
             before = next(steps)
             while True:
@@ -87,7 +86,8 @@ def training(
     takes the state and the metrics after it, and does the rest. Returns the final state.
 
     Whoever drives it decides how a step is computed, and of how many runs at a time. Signals are
-    noted outside, by `preemption.watched()`. `hidden`: without a word.
+    noted outside, by `preemption.watched()`; a `Preempted` that is thrown in saves, too. `hidden`:
+    without a word.
     """
     config, workdir, run, chores, given, origins, changed = prepared
     every = config.train
@@ -120,11 +120,8 @@ def training(
             Display(every.num_steps, first, hidden) as display,
             Report(workdir, display, first, config.data.batch_size, hosts.is_first()) as report,
         ):
-            report.say(_greeting(first, every.num_steps, parameters))
-            for player, origin in origins.items():
-                report.say(f'{player} begins with the weights {_origin(**origin)}')
-            if changed and first:
-                report.say(f'since the last start: {"; ".join(changed)}')
+            for line in _greetings(first, every.num_steps, parameters, origins, changed):
+                report.say(line)
             try:
                 for step in range(max(first, 1), every.num_steps + 1):
                     if step > first:
@@ -139,14 +136,13 @@ def training(
                         preemption.check()
                     chores.do(step, state, report)
                 sentinel.finish()
-            except Preempted:
+            except (Preempted, Collapsed, Diverged) as reason:
+                step = int(state.step)  # thrown in, it comes before the step that is due
                 chores.save(step, state, report)
-                raise Preempted(f'asked to end: step {step} is saved') from None
-            except Collapsed as reason:
-                chores.save(step, state, report)
-                raise Collapsed(f'{reason}; step {step} is saved') from None
-            except Diverged as reason:
-                chores.save(step, state, report)
+                if isinstance(reason, Preempted):
+                    raise Preempted(f'asked to end: step {step} is saved') from None
+                if isinstance(reason, Collapsed):
+                    raise Collapsed(f'{reason}; step {step} is saved') from None
                 raise Diverged(_record(reason, state, dataset, config, workdir)) from None
 
         # Finish: the blocks write the last row and wait for the last checkpoint.
@@ -174,6 +170,21 @@ def _record(reason: Diverged, state: TrainState, dataset: Dataset, config, workd
 
 def _origin(folder: str, step: int | None = None, num_steps: int | None = None) -> str:
     return f'in {folder}' if step is None else f'of step {step:,} of {num_steps:,} in {folder}'
+
+
+def _greetings(
+    first: int,
+    num_steps: int,
+    parameters: dict[str, int],
+    origins: Mapping[str, Mapping],
+    changed: list[str],
+) -> Iterator[str]:
+    """What a run says before its first step."""
+    yield _greeting(first, num_steps, parameters)
+    for player, origin in origins.items():
+        yield f'{player} begins with the weights {_origin(**origin)}'
+    if changed and first:
+        yield f'since the last start: {"; ".join(changed)}'
 
 
 def _greeting(first: int, num_steps: int, parameters: dict[str, int]) -> str:

@@ -5,63 +5,13 @@ which code checks and decides, it is what holds for all values; where they disag
 one program, and that is an error.
 """
 
-import json
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import jax
 
 from gen_jax.errors import InputError
 from gen_jax.types import Array
-
-# Sections whose numbers may be others in each run.
-_SECTIONS = ('optim', 'method', 'ema')
-
-
-def varied(configs: Sequence) -> dict[str, tuple[float, ...]]:
-    """The numbers that are not equal in all of these configs.
-
-    Raises:
-      InputError: something else differs, other than the seed.
-    """
-    flat = [_flatten(config.to_dict()) for config in configs]
-    found = {}
-    for field in dict.fromkeys(name for one in flat for name in one):
-        values = tuple(one.get(field) for one in flat)
-        if all(value == values[0] for value in values) or field == 'seed':
-            continue
-        if not all(_can_vary(field, value) for value in values):
-            raise InputError(
-                f'{field}: {" and ".join(map(str, dict.fromkeys(values)))} are not one program; '
-                'runs that are trained together differ in seed and in numbers of '
-                f'{", ".join(_SECTIONS)}'
-            )
-        found[field] = values
-    return found
-
-
-def program_of(config) -> str:
-    """The same for configs that `varied` takes together: all that they have to have in common. Of a
-    number that may vary that is whether it is 0, which often leaves something out."""
-    flat = _flatten(config.to_dict())
-    flat = {
-        field: value != 0 if _can_vary(field, value) else value for field, value in flat.items()
-    }
-    return json.dumps({**flat, 'seed': 0}, sort_keys=True, default=str)
-
-
-def _can_vary(field: str, value) -> bool:
-    return isinstance(value, float) and field.split('.')[0] in _SECTIONS
-
-
-def _flatten(section: Mapping, prefix: str = '') -> dict:
-    flat = {}
-    for name, value in section.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f'{prefix}{name}.')
-        else:
-            flat[f'{prefix}{name}'] = value
-    return flat
 
 
 @jax.tree_util.register_pytree_node_class

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TextIO
@@ -48,8 +48,8 @@ def check(workdir: Path, config) -> None:
       InputError: it cannot be written, or belongs to a different config; or another process of
         this run was given one.
     """
-    of_first = _flat(json.loads(hosts.text_of_first(json.dumps(config_values(config)))))
-    different = _differences(of_first, _flat(config_values(config)))
+    of_first = flat(json.loads(hosts.text_of_first(json.dumps(config_values(config)))))
+    different = _differences(of_first, flat(config_values(config)))
     if hosts.any_of(bool(different)):
         which = '; '.join(different) or 'another one has something else than the first'
         raise InputError(
@@ -121,8 +121,8 @@ def config_differences(
 ) -> list[str]:
     """A line for each field of the run's config that is another in `config`; not for those for
     which `left_out(field, there, here)`."""
-    saved = _flat(read_json(workdir / 'config.json'))
-    return _differences(saved, _flat(config_values(config)), left_out)
+    saved = flat(read_json(workdir / 'config.json'))
+    return _differences(saved, flat(config_values(config)), left_out)
 
 
 @contextlib.contextmanager
@@ -158,7 +158,7 @@ def _take(workdir: Path, config, fingerprint: str, spec: DataSpec, facts: dict) 
     except OSError as error:
         raise _cannot_write(workdir, error) from None
     try:
-        _lock(file, workdir)
+        lock(file, workdir)
         check_config(workdir, config)  # again: nobody else can change it any more
         path = workdir / 'run.json'
         record = read_json(path) if path.exists() else {}
@@ -210,7 +210,7 @@ def _cannot_write(workdir: Path, error: OSError) -> InputError:
     return InputError(f'--workdir: {workdir} cannot be written ({error.strerror})')
 
 
-def _lock(file, workdir: Path) -> None:
+def lock(file, workdir: Path) -> None:
     """Takes the operating system's lock, which goes when the process does, however that ends."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -294,11 +294,12 @@ def _differences(
     ]
 
 
-def _flat(values: dict, prefix: str = '') -> dict:
-    flat = {}
+def flat(values: Mapping, prefix: str = '') -> dict:
+    """`{'section.field': value}` of sections inside each other."""
+    found = {}
     for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f'{prefix}{name}.')
+        if isinstance(value, Mapping):
+            found |= flat(value, f'{prefix}{name}.')
         else:
-            flat[prefix + name] = value
-    return flat
+            found[prefix + name] = value
+    return found

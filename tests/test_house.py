@@ -135,6 +135,7 @@ DOORS = {
     ('chores', 'scoring'),
     ('train', 'chores'),
     ('train', 'restore'),
+    ('sweep', 'train'),
     ('together', 'train'),
     ('together', 'evaluate'),
 }

@@ -59,21 +59,10 @@ def assert_equal(config, one, other):
             np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize(
-    ('name', 'varied'),
-    [
-        (
-            'ddpm_8gaussians',
-            ({}, {'seed': 5}, {'optim__model__learning_rate': 3e-2}),
-        ),
-        (
-            'gan_8gaussians',
-            ({'method__r1': 0.3, 'optim__generator__b2': 0.9, 'ema__decay': 0.5}, {'seed': 1}),
-        ),
-    ],
-)
-def test_each_run_equals_the_run_alone(name, varied, tmp_path):
-    configs = [config_of(name, **fields) for fields in varied]
+def test_each_run_equals_the_run_alone(tmp_path):
+    """Two players, a penalty, and numbers of all three sections that may vary."""
+    fields = {'method__r1': 0.3, 'optim__generator__b2': 0.9, 'ema__decay': 0.5}
+    configs = [config_of('gan_8gaussians', **fields), config_of('gan_8gaussians', seed=1)]
     folders = [tmp_path / f'together_{i}' for i in range(len(configs))]
     assert train_together(configs, folders) == [None] * len(configs)
     losses = set()

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from gen_jax.errors import InputError
-from gen_jax.varied import Varied, program_of, varied
+from gen_jax.varied import Varied
 
 VALUES = (0.5, 2.0)
 
@@ -49,19 +48,3 @@ def test_a_decision_is_what_holds_for_all():
     for function in (lambda x: x > 1, lambda x: x == 2.0, float):
         with pytest.raises(InputError, match=r'optim\.model\.x: .*apart'):
             mapped(function)
-
-
-def test_what_varies_and_what_cannot():
-    def config(**changed):
-        seed = changed.pop('seed', 0)
-        return ConfigDict({'seed': seed, 'train': {'num_steps': 3}, 'optim': {'a': changed}})
-
-    configs = [config(rate=0.1, b=0.9, seed=1), config(rate=0.2, b=0.9, seed=2)]
-    assert varied(configs) == {'optim.a.rate': (0.1, 0.2)}
-    assert program_of(configs[0]) == program_of(configs[1])
-    off = config(rate=0.0, b=0.9)
-    assert varied([configs[0], off]) and program_of(off) != program_of(configs[0])
-    for wrong in (config(rate=1, b=0.9), config(rate=None, b=0.9), config(rate=0.1, b=0.9, c=1.0)):
-        with pytest.raises(InputError, match='are not one program'):
-            varied([configs[0], wrong])
-        assert program_of(wrong) != program_of(configs[0])

@@ -3,6 +3,7 @@
 import copy
 import difflib
 import importlib.util
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,10 @@ import ml_collections
 
 from gen_jax.errors import InputError
 from gen_jax.sweeps.study import SEED, Point, Study, Trial, describe
+from gen_jax.workdir import flat
+
+# Sections whose numbers may be others in each run.
+_SECTIONS = ('optim', 'method', 'ema')
 
 
 def load_study(file: Path) -> Study:
@@ -67,6 +72,41 @@ def distinct(trials: Sequence[Trial]) -> list[Trial]:
     return [*found.values()]
 
 
+def varied(configs: Sequence) -> dict[str, tuple[float, ...]]:
+    """The numbers that are not equal in all of these configs.
+
+    Raises:
+      InputError: something else differs, other than the seed.
+    """
+    fields, found = [flat(config.to_dict()) for config in configs], {}
+    for field in dict.fromkeys(name for one in fields for name in one):
+        values = tuple(one.get(field) for one in fields)
+        if all(value == values[0] for value in values) or field == 'seed':
+            continue
+        if not all(_can_vary(field, value) for value in values):
+            raise InputError(
+                f'{field}: {" and ".join(map(str, dict.fromkeys(values)))} are not one program; '
+                'runs that are trained together differ in seed and in numbers of '
+                f'{", ".join(_SECTIONS)}'
+            )
+        found[field] = values
+    return found
+
+
+def program_of(config) -> str:
+    """The same for configs that `varied` takes together: all that they have to have in common. Of a
+    number that may vary that is whether it is 0, which often leaves something out."""
+    fields = {
+        field: value != 0 if _can_vary(field, value) else value
+        for field, value in flat(config.to_dict()).items()
+    }
+    return json.dumps({**fields, 'seed': 0}, sort_keys=True, default=str)
+
+
+def _can_vary(field: str, value) -> bool:
+    return isinstance(value, float) and field.split('.')[0] in _SECTIONS
+
+
 def _load(path: Path):
     """The module in this file, which is in no package."""
     spec = importlib.util.spec_from_file_location(f'file_{path.stem}', path)
@@ -86,7 +126,8 @@ def _set(config, name: str, value, where: str) -> None:
         if not isinstance(section, ml_collections.ConfigDict) or part not in section:
             known = [*section] if isinstance(section, ml_collections.ConfigDict) else []
             near = difflib.get_close_matches(part, known, n=1)
-            hint = f'; did you mean {near[0]!r}?' if near else f'; there are {", ".join(known)}'
+            hint = f'; there are {", ".join(known)}' if known else ', which is no section'
+            hint = f'; did you mean {near[0]!r}?' if near else hint
             here = '.'.join(sections[:depth]) or 'the config'
             raise InputError(f'{name}: there is no field {part!r} in {here}{hint} ({where})')
         if depth < len(sections):

@@ -46,7 +46,8 @@ class _Pool:
         alive = next((thread for thread in self._threads if thread.is_alive()), None)
         if alive is not None:
             alive.join(_SECONDS)
-        elif self._crashes:
+        if self._crashes:
+            self.stop()
             raise self._crashes[0]
         return alive is not None
 
@@ -82,7 +83,7 @@ class _Pool:
         self._running[task.name] = left
         ended = run_task(task, self._folder, place, self._retries, self._stopping, started)
         self.outcomes.update(zip((trial.name for trial in task.trials), ended, strict=True))
-        del self._running[task.name]
+        self._running.pop(task.name, None)
 
 
 def run_all(tasks: Sequence[Task], folder: Path, workers: int, retries: int) -> list[Outcome]:
@@ -112,13 +113,20 @@ def run_all(tasks: Sequence[Task], folder: Path, workers: int, retries: int) -> 
 
 
 def places(workers: int) -> Iterator[Place]:
-    """The processors shared out evenly, and the GPUs in turn, where there are any."""
+    """Processors and GPUs, shared out evenly; of fewer GPUs than workers several share one."""
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
     gpus = visible_gpus()
     for number in range(workers):
         cpus = frozenset(usable[number::workers]) if len(usable) >= workers > 1 else None
-        gpu = {'CUDA_VISIBLE_DEVICES': gpus[number % len(gpus)]} if gpus else {}
-        yield Place(cpus, gpu)
+        environment = {}
+        if gpus:
+            own = gpus[number::workers] or [gpus[number % len(gpus)]]
+            environment['CUDA_VISIBLE_DEVICES'] = ','.join(own)
+        if len(gpus) < workers and gpus:  # several on one, each of which would take three quarters
+            share = 0.9 / -(-workers // len(gpus))
+            fraction = os.environ.get('XLA_PYTHON_CLIENT_MEM_FRACTION', f'{share:.3f}')
+            environment['XLA_PYTHON_CLIENT_MEM_FRACTION'] = fraction
+        yield Place(cpus, environment)
 
 
 def visible_gpus() -> list[str]:

@@ -69,7 +69,9 @@ def markdown(study: Study, rows: Sequence[Mapping[str, str]]) -> str:
         best = min(known, key=lambda key: cost(metric, known[key]), default=None)
         means, against = {}, {}
         for key, found in estimates.items():
-            means[key] = f'**{_cell(found)}**' if key == best else _cell(found)
+            cell = f'**{_cell(found)}**' if key == best else _cell(found)
+            done = sum(row['status'] == 'done' for row in points[key])
+            means[key] = cell if found is None or found.n == done else f'{cell} (of {found.n})'
             difference = results.paired(measured[key], measured[base])
             against[key] = 'baseline' if key == base else _cell(difference, signed=True)
         columns += [means, against]

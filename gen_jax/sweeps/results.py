@@ -27,7 +27,6 @@ from gen_jax.workdir import read_json
 from gen_jax.writers import write_atomically
 
 _ERROR = '_stderr'
-_ENDS = ('status', 'step', 'commit')
 
 
 class Estimate(NamedTuple):
@@ -46,7 +45,7 @@ def rows_of(metrics: Sequence[str], trials: Sequence[Trial], folder: Path) -> li
     """
     fields = dict.fromkeys(name for trial in trials for name in trial.fields if name != SEED)
     several = len({trial.config for trial in trials}) > 1
-    rows, first = [], {}
+    rows, first, names = [], {}, {}
     for trial in trials:
         row = {'trial': trial.name}
         if several:
@@ -55,8 +54,8 @@ def rows_of(metrics: Sequence[str], trials: Sequence[Trial], folder: Path) -> li
         row |= {SEED: str(trial.fields[SEED]), 'status': _status(trial, folder)}
         records = _records(folder / trial.name) if row['status'] == 'done' else {}
         for metric in metrics:
-            found = _record(metric, records, folder / trial.name)
-            if found is not None:
+            found = _record(metric, records)
+            if found is not None and found['value'] is not None:
                 reasons = differences(first.setdefault(metric, (found, trial.name))[0], found)
                 if reasons:
                     raise InputError(
@@ -68,6 +67,13 @@ def rows_of(metrics: Sequence[str], trials: Sequence[Trial], folder: Path) -> li
         some = next(iter(records.values()), {})
         row |= {'step': str(some.get('step', '')), 'commit': str(some.get('commit') or '')}
         rows.append(row)
+        names |= dict.fromkeys(record['metric'] for record in records.values())
+    missing = [metric for metric in metrics if names and metric not in names]
+    if missing:
+        raise InputError(
+            f'metrics: no trial in {folder} measured {", ".join(missing)}; there are '
+            f'{", ".join(names)}'
+        )
     return rows
 
 
@@ -149,18 +155,16 @@ def _status(trial: Trial, folder: Path) -> str:
 
 
 def _records(workdir: Path) -> dict[str, dict]:
-    return read_json(workdir / 'evaluation.json')
+    path = workdir / 'evaluation.json'
+    if not path.exists():
+        raise InputError(f'--workdir: {workdir} is {DONE} and has no {path.name}; remove {DONE}')
+    return read_json(path)
 
 
-def _record(metric: str, records: Mapping[str, Mapping], workdir: Path) -> Mapping | None:
-    """The record of a metric by its own name, or by that without the features' fingerprint."""
-    if not records:
-        return None
-    found = [r for name, r in records.items() if metric in (name, r.get('metric'))]
-    if len(found) != 1:
-        known = ', '.join(dict.fromkeys(str(r.get('metric')) for r in records.values()))
-        raise InputError(f'metrics: {metric} is not measured in {workdir}; there are {known}')
-    return found[0]
+def _record(metric: str, records: Mapping[str, Mapping]) -> Mapping | None:
+    """The record of a metric, whatever its features; None where it was not measured, as where
+    samples are not finite."""
+    return next((record for record in records.values() if record['metric'] == metric), None)
 
 
 def _word(value) -> str:

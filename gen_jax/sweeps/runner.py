@@ -7,13 +7,13 @@ A sweep's folder holds
     failed/<trial>.json   how it ended, where it did not come to its end
     logs/<task>.txt       what its processes said; a task is a trial, or some trained together
 
-A trial without DONE is started, or goes on from its checkpoint. So whatever is killed, parent or
+A trial without DONE is started, or goes on from its checkpoint, but for one that diverged or
+collapsed, which is a result. So whatever is killed, parent or
 children, at any instant, the next start does what is missing and no more.
 """
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gen_jax.errors import CheckFailed, Diverged, InputError
+from gen_jax.errors import CheckFailed, Diverged, InputError, Preempted
 from gen_jax.sweeps.configs import words_of
 from gen_jax.sweeps.study import Trial
 from gen_jax.workdir import read_json
@@ -59,6 +59,7 @@ class Task(NamedTuple):
     name: str
     trials: Sequence[Trial]
     commands: Sequence[Sequence[str]]
+    marks: bool = False  # whether they say themselves how trials ended
 
 
 class Outcome(NamedTuple):
@@ -81,7 +82,8 @@ def group_of(trials: Sequence[Trial], folder: Path) -> Task:
     """Trials that one process trains in one program, `--mode=together`."""
     name = trials[0].name if len(trials) == 1 else f'{trials[0].name}-and-{len(trials) - 1}-more'
     names = ','.join(trial.name for trial in trials)
-    return Task(name, trials, [['--mode=together', f'--workdir={folder}', f'--trials={names}']])
+    words = ['--mode=together', f'--workdir={folder}', f'--trials={names}']
+    return Task(name, trials, [words], marks=True)
 
 
 def write_trials(trials: Sequence[Trial], folder: Path) -> None:
@@ -146,7 +148,8 @@ def run_task(
       How each trial of the task ended.
     """
     for trial in task.trials:
-        _failure(trial, folder).unlink(missing_ok=True)
+        if not is_final(trial, folder):
+            _failure(trial, folder).unlink(missing_ok=True)
     (folder / 'logs').mkdir(parents=True, exist_ok=True)
     log, begun, status = folder / 'logs' / f'{task.name}.txt', time.monotonic(), 0
     if place.cpus is not None and hasattr(os, 'sched_setaffinity'):
@@ -162,37 +165,35 @@ def run_task(
                 _note(log, f'ended with status {status}; it is started again')
         if status != 0:
             break
-    if not stopping.is_set() or status == 0:
-        for trial in task.trials:
-            if status == 0:
-                mark_done(trial, folder, time.monotonic() - begun)
-            else:
-                mark_failed(trial, folder, status, _last_lines(log))
+    for trial in task.trials:
+        if status == 0 and not task.marks:
+            mark_done(trial, folder, time.monotonic() - begun)
+        # What was asked to end has saved, and its parent may not know yet.
+        elif status not in (0, Preempted.status) and not stopping.is_set():
+            mark_failed(trial, folder, status, [*_last_lines(log), f'(from {log})'])
     return [outcome_of(trial, folder) for trial in task.trials]
 
 
 def mark_done(trial: Trial, folder: Path, seconds: float) -> None:
-    """Says that a trial was trained and evaluated, unless it has been said how it ended."""
-    if not is_over(trial, folder):
+    """Says that a trial was trained and evaluated. A mark of failure, which another start may have
+    left that found this one at work, is wrong then."""
+    if not is_final(trial, folder):
+        _failure(trial, folder).unlink(missing_ok=True)
         write_json(folder / trial.name / DONE, {'seconds': round(seconds, 1)})
 
 
 def mark_failed(trial: Trial, folder: Path, status: int, lines: Sequence[str]) -> None:
-    """Says how a trial failed, unless it has been said how it ended."""
-    if not is_over(trial, folder):
-        _failure(trial, folder).parent.mkdir(parents=True, exist_ok=True)
-        write_json(_failure(trial, folder), {'status': status, 'lines': [*lines]})
+    """Says how a trial failed, unless it has been said already how it ended."""
+    path = _failure(trial, folder)
+    if not (path.exists() or is_final(trial, folder)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {'status': status, 'lines': [*lines]})
 
 
-def is_over(trial: Trial, folder: Path) -> bool:
-    """Whether it has been said how the trial ended."""
-    return (folder / trial.name / DONE).exists() or _failure(trial, folder).exists()
-
-
-def stop(process: subprocess.Popen, again: bool = False) -> None:
-    """Asks a process of a trial to save and end; `again`: at once."""
+def stop(process: subprocess.Popen) -> None:
+    """Asks a process of a trial to save and end."""
     with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
+        process.terminate()
 
 
 def _run(words, log: Path, environment: Mapping[str, str], started: Callable) -> int:

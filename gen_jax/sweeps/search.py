@@ -5,12 +5,13 @@ is in `search.journal`, a file that several processes may append to. A point tha
 left without an answer is taken up again before new ones are asked for.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gen_jax.errors import InputError
 from gen_jax.selection import cost
 from gen_jax.sweeps import results
+from gen_jax.sweeps.runner import write_trials
 from gen_jax.sweeps.study import (
     SEED,
     Choice,
@@ -20,6 +21,7 @@ from gen_jax.sweeps.study import (
     Study,
     Trial,
     check_laws,
+    check_types,
     make_trial,
     seeds_of,
 )
@@ -33,6 +35,7 @@ def check_search(study: Study) -> list[Trial]:
     Raises:
       InputError: a search that cannot be made, or Optuna is not there.
     """
+    check_types(study)
     search = study.search
     if study.points:
         raise InputError('points: a study has points or a search, not both')
@@ -58,7 +61,8 @@ def search_points(study: Study, folder: Path, at_a_time: int, run: Run) -> list[
 
     Args:
       folder: of the sweep.
-      run: runs these trials; a point one of whose trials is not done then has no answer.
+      run: runs these trials; a point one of whose trials is not done then has no answer, and
+        stays so.
 
     Returns:
       The trials of all points and seeds.
@@ -78,7 +82,14 @@ def search_points(study: Study, folder: Path, at_a_time: int, run: Run) -> list[
     )
     trials = {t.number: trials_of(study, t.number, t.params) for t in found.trials}
     while True:
-        unanswered = [t.number for t in found.trials if not t.state.is_finished()]
+        unanswered = []
+        for left in found.trials:
+            if not left.state.is_finished():  # what it lacks, if it was killed between two fields
+                taken_up = optuna.trial.Trial(found, left._trial_id)
+                trials[left.number] = trials_of(
+                    study, left.number, _suggest(taken_up, asked.fields)
+                )
+                unanswered.append(left.number)
         num_new = min(at_a_time - len(unanswered), asked.num_trials - len(trials))
         # Of its own for each round, so that a search taken up again does not repeat its draws.
         found.sampler = optuna.samplers.TPESampler(seed=asked.seed + len(trials))
@@ -88,12 +99,18 @@ def search_points(study: Study, folder: Path, at_a_time: int, run: Run) -> list[
             unanswered.append(new.number)
         if not unanswered:
             break
-        run([trial for number in unanswered for trial in trials[number]])
+        write_trials(_once(trials[number] for number in sorted(trials)), folder)
+        run(_once(trials[number] for number in unanswered))  # two may be the same point
         for number in unanswered:
             value = _answer(study, trials[number], folder)
             failed = optuna.trial.TrialState.FAIL if value is None else None
             found.tell(number, value, state=failed)
-    return [trial for number in sorted(trials) for trial in trials[number]]
+    return _once(trials[number] for number in sorted(trials))
+
+
+def _once(points: Iterable[Sequence[Trial]]) -> list[Trial]:
+    """The trials of these points, each once."""
+    return [*{trial.name: trial for trials in points for trial in trials}.values()]
 
 
 def trials_of(study: Study, number: int, point: Point) -> list[Trial]:

@@ -141,12 +141,33 @@ def crossed(*several: Sequence[Point]) -> list[Point]:
     return points
 
 
+def check_types(study: Study) -> None:
+    """Raises InputError for a study whose parts are of other kinds than `Study` says."""
+    kinds = {
+        'config': (study.config, str, "'configs/X.py'"),
+        'points': (study.points, list | tuple, 'a list of points'),
+        'seeds': (study.seeds, int | list | tuple | range, 'a number, or a list of seeds'),
+        'metrics': (study.metrics, list | tuple, "a tuple of names, ('FD',)"),
+        'baseline': (study.baseline, Mapping | None, 'a point, or None'),
+        'search': (study.search, Search | None, 'a Search, or None'),
+        **{f'points[{i}]': (p, Mapping, '{field: value}') for i, p in enumerate(study.points)},
+    }
+    for name, (value, kind, right) in kinds.items():
+        if not isinstance(value, kind):
+            raise InputError(f'{name}: {value!r}; give {right}')
+    for seed in () if isinstance(study.seeds, int) else study.seeds:
+        if not isinstance(seed, int) or seed < 0:
+            raise InputError(f'seeds: {seed!r} must be a whole number from 0')
+
+
 def trials(study: Study) -> list[Trial]:
     """The trials of the points, all points with the first seed first.
 
     Raises:
-      InputError: no points or seeds, one of them twice, or a baseline that is none of the points.
+      InputError: parts of another kind, no points or seeds, one of them twice, or a baseline that
+        is none of the points.
     """
+    check_types(study)
     seeds = seeds_of(study)
     if not study.points:
         raise InputError('points: there are none; give at least one, {} for the config as it is')
@@ -179,12 +200,19 @@ def seeds_of(study: Study) -> list[int]:
 def make_trial(index: int, config: str, fields: Point) -> Trial:
     """A trial with the name that its config and fields give it, wherever in a study they stand."""
     own = str(fields.get(CONFIG, config))
-    fields = {name: value for name, value in fields.items() if name != CONFIG}
+    fields = {name: _plain(value) for name, value in fields.items() if name != CONFIG}
     words = [] if own == config else [short(own)]
     words += [f'{label(name)}={short(value)}' for name, value in fields.items()]
     slug = re.sub(r'[^A-Za-z0-9_.=-]+', '_', ','.join(words).replace(',', '-'))[:80]
     digest = hashlib.sha256(identity({CONFIG: own, **fields}).encode()).hexdigest()[:8]
     return Trial(index, f'{slug}-{digest}', own, fields)
+
+
+def _plain(value):
+    """NumPy's numbers as Python's, which flags are written with."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def identity(point: Point) -> str:

@@ -37,6 +37,6 @@ if flags['mode'] == 'train':
 else:
     assert len(rows.read_text().splitlines()) == num_steps, 'evaluated before it was trained'
     value = rate * 100 + 0.01 * int(flags['config.seed'])
-    record = {'value': value, 'stderr': 0.001, 'metric': 'FD', 'n': 8, 'better': 'lower'}
+    record = {'value': value, 'stderr': 0.001, 'metric': 'SW', 'n': 8, 'better': 'lower'}
     record |= {'estimator': 'estimate', 'step': num_steps, 'commit': 'abc'}
-    (folder / 'evaluation.json').write_text(json.dumps({'FD-0123': record}))
+    (folder / 'evaluation.json').write_text(json.dumps({'SW-0123': record}))

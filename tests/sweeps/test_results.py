@@ -76,7 +76,7 @@ def test_numbers_that_do_not_compare_are_refused(tmp_path):
     evaluated(tmp_path, asked[1], 1.5, n=20)
     with pytest.raises(InputError, match=r'FD of decay=0.99.*n is 10 and 20'):
         results.rows_of(('FD',), asked, tmp_path)
-    with pytest.raises(InputError, match=r'KID is not measured in .*; there are FD'):
+    with pytest.raises(InputError, match=r'no trial in .* measured KID; there are FD'):
         results.rows_of(('KID',), asked[:1], tmp_path)
 
 

@@ -27,7 +27,7 @@ def runner(folder: Path):
 
 
 def study(num: int, fields=FIELDS, seeds: int = 1) -> Study:
-    return Study(CONFIG, seeds=seeds, metrics=('FD',), search=Search(fields, 'FD', num))
+    return Study(CONFIG, seeds=seeds, metrics=('SW',), search=Search(fields, 'SW', num))
 
 
 def test_a_search_finds_small_values(tmp_path):
@@ -61,6 +61,13 @@ def test_a_search_that_was_stopped_takes_up_what_it_had_asked(tmp_path):
     assert {trial.fields['train.num_steps'] for trial in found} <= {1, 2, 3}
 
 
+def test_a_point_that_is_asked_for_twice_runs_once(tmp_path):
+    fields = {'optim.model.learning_rate': Choice((0.1,))}
+    found = search_points(study(4, fields), tmp_path, 2, runner(tmp_path))
+    assert len(found) == 1 and len([*tmp_path.glob('*/starts')]) == 1
+    assert (tmp_path / found[0].name / 'starts').read_text() == 'x'
+
+
 def test_a_point_that_failed_has_no_answer_and_the_search_goes_on(tmp_path):
     fields = {'optim.model.learning_rate': Choice((666.0, 0.1))}
     found = search_points(study(6, fields), tmp_path, 1, runner(tmp_path))
@@ -72,7 +79,7 @@ def test_a_point_that_failed_has_no_answer_and_the_search_goes_on(tmp_path):
     [
         (study(0), 'search.num_trials: 0'),
         (study(1)._replace(points=[{}]), 'points or a search'),
-        (study(1)._replace(metrics=('KID',)), "search.metric: 'FD' is none"),
+        (study(1)._replace(metrics=('KID',)), "search.metric: 'SW' is none"),
         (study(1, {}), 'search.fields: no fields'),
         (study(1, {'a': 3}), 'search.fields: a is 3'),
     ],

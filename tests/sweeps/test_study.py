@@ -30,6 +30,12 @@ def test_a_grid_has_every_combination_and_its_last_field_changes_fastest():
     ]
 
 
+def test_numbers_of_numpy_are_written_as_pythons():
+    fields = {'a': np.float64(0.5), 'b': (np.int64(3), 1), 'seed': 0}
+    assert make_trial(0, CONFIG, fields).fields == {'a': 0.5, 'b': (3, 1), 'seed': 0}
+    assert repr(make_trial(0, CONFIG, fields).fields['b']) == '(3, 1)'
+
+
 def test_zipped_and_crossed():
     pairs = zipped({'a': (1, 2), 'b': (3, 4)})
     assert pairs == [{'a': 1, 'b': 3}, {'a': 2, 'b': 4}]
@@ -81,6 +87,11 @@ def test_a_name_is_of_the_fields_and_not_of_their_place():
         (lambda: draws(1, 0, {'a': (0, 1)}), 'draws: a is (0, 1)'),
         (lambda: draws(1, 0, {'a': Choice(())}), 'draws: a has no values'),
         (lambda: trials(Study(CONFIG)), 'points: there are none'),
+        (lambda: trials(Study(CONFIG, [(1, 2)])), 'points[0]: (1, 2); give {field: value}'),
+        (lambda: trials(Study(CONFIG, [{}], seeds=3.0)), 'seeds: 3.0; give'),
+        (lambda: trials(Study(CONFIG, [{}], seeds=(0, -1))), 'seeds: -1 must be'),
+        (lambda: trials(Study(CONFIG, [{}], metrics='FD')), "metrics: 'FD'; give a tuple"),
+        (lambda: trials(Study(CONFIG, [{}], baseline=[1])), 'baseline: [1]; give a point'),
         (lambda: trials(Study(CONFIG, [{}], seeds=0)), 'seeds: there are none'),
         (lambda: trials(Study(CONFIG, [{}], seeds=(1, 1))), 'seeds: [1, 1] has one twice'),
         (lambda: trials(Study(CONFIG, [{'a': 1}, {'a': 2}, {'a': 1}])), 'points[2]: is points[0]'),

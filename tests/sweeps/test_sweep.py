@@ -1,5 +1,6 @@
 """Trials as processes: whatever is killed, nothing is lost and nothing is done twice."""
 
+import contextlib
 import json
 import os
 import random
@@ -13,9 +14,20 @@ from pathlib import Path
 import pytest
 
 from gen_jax.errors import CheckFailed, InputError
-from gen_jax.sweep import sweep
+from gen_jax.sweep import alone, sweep
 from gen_jax.sweeps import pool, results
-from gen_jax.sweeps.runner import DONE, Place, read_trials, run_task, task_of, write_trials
+from gen_jax.sweeps.report import report
+from gen_jax.sweeps.runner import (
+    DONE,
+    Place,
+    mark_done,
+    mark_failed,
+    outcome_of,
+    read_trials,
+    run_task,
+    task_of,
+    write_trials,
+)
 from gen_jax.sweeps.study import Study, grid, make_trial, trials
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +44,7 @@ def stand_in(monkeypatch):
 
 def study(*rates: float, seeds: int = 1, num_steps: int = 5) -> Study:
     points = grid({RATE: rates, 'train.num_steps': (num_steps,)})
-    return Study(CONFIG, points, seeds, metrics=('FD',))
+    return Study(CONFIG, points, seeds, metrics=('SW',))
 
 
 def run_all(asked, folder: Path, workers: int, retries: int):
@@ -49,7 +61,7 @@ def write_study(folder: Path, *rates: float, seeds: int = 1) -> Path:
     file.write_text(
         'from gen_jax.sweeps.study import Study, grid\n'
         'def sweep():\n'
-        f'    return Study({CONFIG!r}, grid({{{RATE!r}: {rates}}}), {seeds}, ("FD",))\n'
+        f'    return Study({CONFIG!r}, grid({{{RATE!r}: {rates}}}), {seeds}, ("SW",))\n'
     )
     return file
 
@@ -72,9 +84,9 @@ def test_a_crash_is_reported_with_its_last_lines_and_stops_nobody(tmp_path):
     assert said.startswith('1 of 3 trials failed') and 'the planted fault' in said
     assert 'learning_rate=666-seed=0' in said and 'status 1' in said
     assert sorted(starts(folder).values()) == [1, 1, 3]
-    rows = results.rows_of(('FD',), read_trials(folder), folder)
+    rows = results.rows_of(('SW',), read_trials(folder), folder)
     assert [row['status'] for row in rows] == ['done', 'failed (1)', 'done']
-    assert [row['FD'] for row in rows] == ['10', '', '20']
+    assert [row['SW'] for row in rows] == ['10', '', '20']
 
 
 def test_a_trial_that_crashes_once_is_started_again(tmp_path):
@@ -86,7 +98,7 @@ def test_a_trial_that_diverged_is_a_result_and_not_tried_again(tmp_path):
     asked = trials(study(333.0))
     for _ in range(2):
         (ended,) = run_all(asked, tmp_path, workers=1, retries=3)
-        assert (ended.state, ended.status, ended.lines[-1]) == ('failed', 3, 'error: not finite')
+        assert (ended.state, ended.status, ended.lines[-2]) == ('failed', 3, 'error: not finite')
     assert [*starts(tmp_path).values()] == [1]
 
 
@@ -106,6 +118,21 @@ def test_processors_and_gpus_are_shared_out(monkeypatch):
     assert [place.environment['CUDA_VISIBLE_DEVICES'] for place in found] == ['2', '5', '2']
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     assert [*pool.places(1)] == [Place(None, {})]
+
+
+def test_a_mark_that_another_start_left_does_not_stand_against_what_was_done(tmp_path):
+    (trial,) = trials(study(0.1))
+    mark_failed(trial, tmp_path, 2, ['another process is training'])
+    (tmp_path / trial.name).mkdir()
+    mark_done(trial, tmp_path, 1.0)
+    assert outcome_of(trial, tmp_path).state == 'done'
+    assert not [*(tmp_path / 'failed').iterdir()]
+
+
+def test_a_sweep_is_alone_in_its_folder(tmp_path):
+    (tmp_path / 'runs').mkdir()
+    with alone(tmp_path / 'runs'), pytest.raises(InputError, match='another process'):
+        sweep(write_study(tmp_path, 0.1), tmp_path / 'runs')
 
 
 def test_asking_to_stop_leaves_the_rest_for_the_next_start(tmp_path):
@@ -166,7 +193,8 @@ def test_killed_parents_and_children_leave_the_same_results(tmp_path):
         process = start_driver(killed)
         time.sleep(rng.uniform(0.1, 0.5))
         for child in children_of(process.pid)[:1]:
-            os.kill(child, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # just ended
+                os.kill(child, signal.SIGKILL)
         time.sleep(rng.uniform(0.0, 0.3))
         children = children_of(process.pid)
         process.kill()
@@ -181,7 +209,7 @@ def test_killed_parents_and_children_leave_the_same_results(tmp_path):
     written = []
     for folder in (whole, killed):
         path = folder / 'results.csv'
-        results.write(results.rows_of(('FD',), read_trials(folder), folder), path)
+        results.write(results.rows_of(('SW',), read_trials(folder), folder), path)
         written.append(path.read_text())
     assert written[0] == written[1] and written[0].count('done') == 12
     for rows in killed.glob('*/metrics.jsonl'):
@@ -195,15 +223,12 @@ def test_a_study_through_the_door(launch, tmp_path):
     done = launch('--mode=sweep', *flags)
     assert done.returncode == 0, done.stderr
     assert '1 trials, 1 to run' in done.stdout and '(1 of 1 done)' in done.stdout
-    missing = launch('--mode=report', *flags)
-    assert missing.returncode == 2 and 'metrics: FD is not measured' in missing.stderr
-    for wrong, complaint in (
-        (('--mode=sweep',), '--sweep: which study?'),
-        (('--mode=sweep', *flags, f'--config={CONFIG}'), '--config: the study names its own'),
-        (('--mode=sweep', *flags, '--workers=0'), '--workers=0'),
-    ):
-        refused = launch(*wrong)
-        assert refused.returncode == 2 and complaint in refused.stderr
+    report(file, tmp_path / 'runs')
+    assert '| baseline |' in (tmp_path / 'table.md').read_text()
+    refused = launch('--mode=sweep', *flags, f'--config={CONFIG}')
+    assert refused.returncode == 2 and '--config: the study names its own' in refused.stderr
+    with pytest.raises(InputError, match='--workers: 0 must be 1 or more'):
+        sweep(file, tmp_path, workers=0)
 
 
 def test_a_trial_keeps_its_name_when_points_are_added():
