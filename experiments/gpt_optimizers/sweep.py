@@ -21,6 +21,6 @@ def sweep() -> Study:
             for rate in rates
         ],
         seeds=3,
-        metrics=('nats_per_character',),
+        metrics=('nats_per_char',),
         baseline={CONFIG: f'{FILE}:adamw', RATE: 3e-3},
     )
