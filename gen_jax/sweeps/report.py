@@ -58,7 +58,7 @@ def report(file: Path, folder: Path, out: str | None = None) -> list[Path]:
 
 
 def markdown(study: Study, rows: Sequence[Mapping[str, str]]) -> str:
-    """The table of a README: a row for each point, the best mean of each metric in bold."""
+    """The table of a README: a row for each point, the best means of each metric in bold."""
     points, names = results.points_of(rows), results.fields_of(rows)
     base = results.baseline_of(study, rows)
     heads, columns = [*map(label, names), 'seeds'], []
@@ -66,10 +66,11 @@ def markdown(study: Study, rows: Sequence[Mapping[str, str]]) -> str:
         measured = {key: results.values_of(own, metric) for key, own in points.items()}
         estimates = {key: results.estimate([*v.values()]) for key, v in measured.items()}
         known = {key: e.mean for key, e in estimates.items() if e is not None}
-        best = min(known, key=lambda key: cost(metric, known[key]), default=None)
+        best = min((cost(metric, mean) for mean in known.values()), default=None)
         means, against = {}, {}
         for key, found in estimates.items():
-            cell = f'**{_cell(found)}**' if key == best else _cell(found)
+            is_best = key in known and cost(metric, known[key]) == best
+            cell = f'**{_cell(found)}**' if is_best else _cell(found)
             done = sum(row['status'] == 'done' for row in points[key])
             means[key] = cell if found is None or found.n == done else f'{cell} (of {found.n})'
             difference = results.paired(measured[key], measured[base])
