@@ -1,4 +1,4 @@
-"""The small GPT of `configs/gpt_shakespeare_char_cpu.py` with another optimizer, for 400 steps.
+"""The small GPT of `configs/gpt_shakespeare_char_cpu.py` with another optimizer, for 300 steps.
 
 The argument is the optimizer: 'adamw', 'muon', 'lion' or 'schedule_free'. All but the last have a
 warm-up of 50 steps; AdamW and Lion a cosine to a tenth, Muon the line of `configs/common.py`.
@@ -6,7 +6,7 @@ warm-up of 50 steps; AdamW and Lion a cosine to a tenth, Muon the line of `confi
 
 from configs import common, gpt_shakespeare_char_cpu
 
-NUM_STEPS = 400
+NUM_STEPS = 300
 
 
 def get_config(arg: str = 'adamw'):
