@@ -94,14 +94,24 @@ def sweep(
             asked = [*tasks[0].trials]
         with alone(folder) if index is None else contextlib.nullcontext():
             outcomes = run_all(tasks, folder, workers, retries)
-    failed = [t for t, out in zip(asked, outcomes, strict=True) if out.state == 'failed']
-    results = [trial for trial in failed if is_final(trial, folder)]
-    if results:
-        print(f'diverged or collapsed: {", ".join(trial.name for trial in results)}')
-    if len(results) < len(failed):
-        left = [trial for trial in failed if trial not in results]
-        raise CheckFailed(_complaint(left, len(asked), folder))
+    _conclude(asked, folder)
     return outcomes
+
+
+def _conclude(asked: Sequence[Trial], folder: Path) -> None:
+    """Raises CheckFailed for trials that failed; those that diverged are named."""
+    failed = [trial for trial in asked if failure(trial, folder) is not None]
+    ended = [trial for trial in failed if is_final(trial, folder)]
+    if ended:
+        print(f'diverged or collapsed: {", ".join(trial.name for trial in ended)}')
+    left = [trial for trial in failed if trial not in ended]
+    if left:
+        lines = [f'{len(left)} of {len(asked)} trials failed; the same command tries them again']
+        for trial in left:
+            end = failure(trial, folder)
+            lines.append(f'  {trial.name}: status {end.status}, its log ends')
+            lines += [f'    {line}' for line in end.lines]
+        raise CheckFailed('\n'.join(lines))
 
 
 @contextlib.contextmanager
@@ -170,12 +180,3 @@ def _check_measured(study: Study, run: Run, config) -> None:
             more = '' if scored else '; scores of samples need evaluate.scores.num'
             known = ', '.join(names)
             raise InputError(f'metrics: {metric} is not measured; there are {known}{more}')
-
-
-def _complaint(failed: Sequence[Trial], num: int, folder: Path) -> str:
-    lines = [f'{len(failed)} of {num} trials failed; the same command tries them again']
-    for trial in failed:
-        ended = failure(trial, folder)
-        lines.append(f'  {trial.name}: status {ended.status}, its log ends')
-        lines += [f'    {line}' for line in ended.lines]
-    return '\n'.join(lines)

@@ -104,11 +104,17 @@ def test_one_that_diverges_ends_alone(tmp_path):
     """Its rate is beyond float32, so that its parameters are not finite from the first step on."""
     fields = {'train__stop_after_skipped': 2}
     configs = [
-        config_of('ddpm_8gaussians', optim__model__learning_rate=rate, **fields)
+        config_of('ddpm_8gaussians', 8, optim__model__learning_rate=rate, **fields)
         for rate in (1e-3, 3e38)
     ]
-    ends = train_together(configs, [tmp_path / 'fine', tmp_path / 'wild'])
+    told = []
+    ends = train_together(
+        configs,
+        [tmp_path / 'fine', tmp_path / 'wild'],
+        lambda i, end: told.append((i, end, len(read_rows(tmp_path / 'fine' / 'metrics.jsonl')))),
+    )
     assert ends[0] is None and isinstance(ends[1], Diverged)
+    assert told == [(1, ends[1], told[0][2])] and told[0][2] < 8  # while the other one trained
     train(configs[0], tmp_path / 'alone')
     assert_equal(configs[0], tmp_path / 'fine', tmp_path / 'alone')
 

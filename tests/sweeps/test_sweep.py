@@ -20,6 +20,7 @@ from gen_jax.sweeps.report import report
 from gen_jax.sweeps.runner import (
     DONE,
     Place,
+    Task,
     mark_done,
     mark_failed,
     outcome_of,
@@ -127,6 +128,15 @@ def test_a_mark_that_another_start_left_does_not_stand_against_what_was_done(tmp
     mark_done(trial, tmp_path, 1.0)
     assert outcome_of(trial, tmp_path).state == 'done'
     assert not [*(tmp_path / 'failed').iterdir()]
+
+
+def test_of_a_group_one_that_diverged_stays_so(tmp_path):
+    fine, wild = trials(study(0.1, 0.2))
+    mark_failed(wild, tmp_path, 3, ['error: not finite'])
+    group = Task('both', (fine, wild), task_of(fine, tmp_path).commands)
+    ended = run_task(group, tmp_path, Place(), 0, threading.Event())
+    assert [outcome.state for outcome in ended] == ['done', 'failed']
+    assert not (tmp_path / wild.name).exists()
 
 
 def test_a_sweep_is_alone_in_its_folder(tmp_path):
