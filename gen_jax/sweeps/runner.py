@@ -8,8 +8,8 @@ A sweep's folder holds
     logs/<task>.txt       what its processes said; a task is a trial, or some trained together
 
 A trial without DONE is started, or goes on from its checkpoint, but for one that diverged or
-collapsed, which is a result. So whatever is killed, parent or
-children, at any instant, the next start does what is missing and no more.
+collapsed, which is a result. So whatever is killed, parent or children, at any instant, the next
+start does what is missing and no more.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from gen_jax.errors import CheckFailed, Diverged, InputError, Preempted
 from gen_jax.sweeps.configs import words_of
-from gen_jax.sweeps.study import Trial
+from gen_jax.sweeps.study import Trial, plain
 from gen_jax.workdir import read_json
 from gen_jax.writers import write_json
 
@@ -99,8 +99,9 @@ def read_trials(folder: Path) -> list[Trial]:
       InputError: it is not there, or is something else.
     """
     try:
-        return [Trial(**trial) for trial in read_json(folder / _TRIALS)['trials']]
-    except (KeyError, TypeError):
+        found = [Trial(**trial) for trial in read_json(folder / _TRIALS)['trials']]
+        return [trial._replace(fields=plain(trial.fields)) for trial in found]
+    except (AttributeError, KeyError, TypeError):
         raise InputError(f'--workdir: {folder / _TRIALS} is not of a sweep') from None
 
 

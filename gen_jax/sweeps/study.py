@@ -200,7 +200,7 @@ def seeds_of(study: Study) -> list[int]:
 def make_trial(index: int, config: str, fields: Point) -> Trial:
     """A trial with the name that its config and fields give it, wherever in a study they stand."""
     own = str(fields.get(CONFIG, config))
-    fields = {name: _plain(value) for name, value in fields.items() if name != CONFIG}
+    fields = plain({name: value for name, value in fields.items() if name != CONFIG})
     words = [] if own == config else [short(own)]
     words += [f'{label(name)}={short(value)}' for name, value in fields.items()]
     slug = re.sub(r'[^A-Za-z0-9_.=-]+', '_', ','.join(words).replace(',', '-'))[:80]
@@ -208,11 +208,14 @@ def make_trial(index: int, config: str, fields: Point) -> Trial:
     return Trial(index, f'{slug}-{digest}', own, fields)
 
 
-def _plain(value):
-    """NumPy's numbers as Python's, which flags are written with."""
+def plain(value):
+    """The value as configs have it and flags are written with: NumPy's numbers as Python's, lists
+    as tuples; of a point too."""
     if isinstance(value, np.generic):
         return value.item()
-    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
+    if isinstance(value, Mapping):
+        return {name: plain(part) for name, part in value.items()}
+    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
 def identity(point: Point) -> str:

@@ -241,6 +241,15 @@ def test_a_study_through_the_door(launch, tmp_path):
         sweep(file, tmp_path, workers=0)
 
 
+def test_trials_are_read_as_they_were_written(tmp_path):
+    asked = trials(Study(CONFIG, [{'ema.lengths': (0.05, 0.1), 'data.data_dir': None}], seeds=2))
+    write_trials(asked, tmp_path)
+    assert read_trials(tmp_path) == asked
+    (tmp_path / 'sweep.json').write_text('{"trials": [{"name": 1}]}')
+    with pytest.raises(InputError, match='is not of a sweep'):
+        read_trials(tmp_path)
+
+
 def test_a_trial_keeps_its_name_when_points_are_added():
     few, more = trials(study(0.1, 0.2)), trials(study(0.3, 0.1, 0.2))
     assert {trial.name for trial in few} < {trial.name for trial in more}
