@@ -5,7 +5,8 @@
         --config.evaluate.scores.num=10000
 
 As `configs/dcgan_digits.py`, with half of the channels. Scores are taken in the features of a net
-that `configs/feature_net_mnist.py` trains and --mode=export writes.
+that `configs/feature_net_mnist.py` trains and --mode=export writes: FD 4.14 after six minutes on a
+CPU core (seed 0, LOG.md).
 """
 
 from configs import common, dcgan_digits, models
