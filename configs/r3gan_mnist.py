@@ -7,7 +7,7 @@
 As `configs/r3gan_digits.py`, with three sizes, the larger the narrower, and a stronger penalty: it
 is of a whole image's slope. Scores are taken in the features of a net that
 `configs/feature_net_mnist.py` trains and --mode=export writes: FD 1.14 after 17 minutes on a CPU
-core (seed 0, LOG.md), and more steps would help.
+core (seed 0, LOG.md), and still falling.
 """
 
 from configs import common, dcgan_mnist, models

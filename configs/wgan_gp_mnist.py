@@ -6,7 +6,7 @@
 
 As `configs/wgan_gp_digits.py`, with a level more, fewer channels and fewer steps. Scores are taken
 in the features of a net that `configs/feature_net_mnist.py` trains and --mode=export writes: FD
-0.60 after 25 minutes on a CPU core beside other programs (seed 0, LOG.md); more steps would help.
+0.60 after 25 minutes on a CPU core beside other programs (seed 0, LOG.md).
 """
 
 from configs import common, dcgan_mnist, models
