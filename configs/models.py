@@ -251,6 +251,47 @@ def use_adam(
         config.optim[player].update(fields)
 
 
+def play_wgan_gp(
+    config: ml_collections.ConfigDict, channels: int, num_levels: int, num_steps: int
+) -> None:
+    """WGAN-GP of small images: residual networks, and a critic with two turns for each of the
+    generator's, each on half of the batch."""
+    config.data.batch_size = 2 * 64
+    play(config, 'sngan', channels=channels, num_levels=num_levels, remat=False)
+    config.networks.discriminator.update(num_blocks=1, spectral=False)
+    config.method = gan(
+        'adversarial.wasserstein',
+        latent_channels=64,
+        discriminator_steps=2,
+        gradient_penalty=10.0,
+    )
+    use_adam(config, 1e-3, num_steps=num_steps, b2=0.9)
+    config.train.num_steps = num_steps
+
+
+def play_r3gan(
+    config: ml_collections.ConfigDict,
+    widths: tuple[int, ...],
+    group_width: int,
+    penalty: float,
+    num_steps: int,
+) -> None:
+    """R3GAN of small images: a block for each size, and both penalties of this weight, which falls
+    to a half."""
+    fields = {'widths': widths, 'num_blocks': 1, 'expansion': 1, 'group_width': group_width}
+    play(config, 'r3gan', **fields, remat=False)
+    config.method = gan(
+        'adversarial.relativistic',
+        latent_channels=64,
+        r1=penalty,
+        r2=penalty,
+        penalty_final=0.5,
+        penalty_steps=num_steps,
+    )
+    use_adam(config, 2e-3, num_steps=num_steps)
+    config.train.num_steps = num_steps
+
+
 def diff_augment() -> ml_collections.ConfigDict:
     """What both players' examples go through before the discriminator sees them."""
     return section(name='diff_augment.diff_augment', policies=('color', 'translation', 'cutout'))

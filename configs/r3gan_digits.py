@@ -16,19 +16,7 @@ def get_config(arg: str = ''):
     """The run; 'smoke' is its tiny version."""
     config = dcgan_digits.get_config()
     config.unlock()
-
-    fields = {'widths': (64, 64), 'num_blocks': 1, 'expansion': 1, 'group_width': 64}
-    models.play(config, 'r3gan', **fields, remat=False)
-    config.method = models.gan(
-        'adversarial.relativistic',
-        latent_channels=64,
-        r1=0.1,
-        r2=0.1,
-        penalty_final=0.5,
-        penalty_steps=5500,
-    )
-    models.use_adam(config, 2e-3, num_steps=5500)
-    config.train.num_steps = 5500
+    models.play_r3gan(config, widths=(64, 64), group_width=64, penalty=0.1, num_steps=5500)
 
     if arg == 'smoke':
         models.shrink_gan(config, widths=(8, 8), group_width=8)

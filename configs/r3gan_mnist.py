@@ -17,19 +17,7 @@ def get_config(arg: str = ''):
     """The run; 'smoke' is its tiny version."""
     config = dcgan_mnist.get_config()
     config.unlock()
-
-    fields = {'widths': (64, 32, 16), 'num_blocks': 1, 'expansion': 1, 'group_width': 16}
-    models.play(config, 'r3gan', **fields, remat=False)
-    config.method = models.gan(
-        'adversarial.relativistic',
-        latent_channels=64,
-        r1=0.5,
-        r2=0.5,
-        penalty_final=0.5,
-        penalty_steps=3000,
-    )
-    models.use_adam(config, 2e-3, num_steps=3000)
-    config.train.num_steps = 3000
+    models.play_r3gan(config, (64, 32, 16), group_width=16, penalty=0.5, num_steps=3000)
 
     if arg == 'smoke':
         models.shrink_gan(config, widths=(8, 8, 8), group_width=8)

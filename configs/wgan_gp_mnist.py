@@ -16,18 +16,7 @@ def get_config(arg: str = ''):
     """The run; 'smoke' is its tiny version."""
     config = dcgan_mnist.get_config()
     config.unlock()
-    config.data.batch_size = 2 * 64
-
-    models.play(config, 'sngan', channels=24, num_levels=2, remat=False)
-    config.networks.discriminator.update(num_blocks=1, spectral=False)
-    config.method = models.gan(
-        'adversarial.wasserstein',
-        latent_channels=64,
-        discriminator_steps=2,
-        gradient_penalty=10.0,
-    )
-    models.use_adam(config, 1e-3, num_steps=2500, b2=0.9)
-    config.train.num_steps = 2500
+    models.play_wgan_gp(config, channels=24, num_levels=2, num_steps=2500)
 
     if arg == 'smoke':
         models.shrink_gan(config, channels=8)
