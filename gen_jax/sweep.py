@@ -78,24 +78,33 @@ def sweep(
     else:
         if workers > 1 and (slurm is not None or index is not None):
             raise InputError('--workers: --slurm and --sweep_index run one trial a job')
-        asked = trials(study)
-        tasks = tasks_of(asked, folder, together)
-        if index is not None and not 0 <= index < len(tasks):
-            raise InputError(f'--sweep_index: {index}; there are 0 to {len(tasks) - 1}')
-        check(study, asked, folder, deep=asked if index is None else tasks[index].trials)
-        write_trials(asked, folder)
+        if slurm is not None and index is not None:
+            raise InputError('--sweep_index: --slurm hands in all that is missing; leave one out')
+        asked, tasks = _plan(study, folder, index, together)
         if slurm is not None:
             from gen_jax.sweeps.slurm import submit
 
             submit(tasks, file, folder, slurm, [f'--retries={retries}', f'--together={together}'])
             return []
-        if index is not None:
-            tasks, workers = [tasks[index]], 1
-            asked = [*tasks[0].trials]
         with alone(folder) if index is None else contextlib.nullcontext():
             outcomes = run_all(tasks, folder, workers, retries)
     _conclude(asked, folder)
     return outcomes
+
+
+def _plan(
+    study: Study, folder: Path, index: int | None, together: int
+) -> tuple[list[Trial], list[Task]]:
+    """The trials to run and their tasks, checked and written down; with `index` those of one."""
+    asked = trials(study)
+    tasks = tasks_of(asked, folder, together)
+    if index is not None and not 0 <= index < len(tasks):
+        raise InputError(f'--sweep_index: {index}; there are 0 to {len(tasks) - 1}')
+    chosen = tasks if index is None else [tasks[index]]
+    mine = asked if index is None else [*tasks[index].trials]
+    check(study, asked, folder, deep=mine)
+    write_trials(asked, folder)
+    return mine, chosen
 
 
 def _conclude(asked: Sequence[Trial], folder: Path) -> None:

@@ -22,7 +22,7 @@ from gen_jax.errors import Ended, InputError, Preempted
 from gen_jax.evaluate import evaluate
 from gen_jax.run import Run, abstract_batch, load_data, players, step_of
 from gen_jax.state import TrainState
-from gen_jax.sweeps.configs import config_of, varied
+from gen_jax.sweeps.configs import config_of, section_of, varied
 from gen_jax.sweeps.runner import is_final, mark_done, mark_failed, read_trials
 from gen_jax.train import prepare, training
 from gen_jax.types import Array, Batch
@@ -140,7 +140,9 @@ def compile_together(configs: Sequence, run: Run, values: Mapping[str, Sequence]
     def one(state: TrainState, batch: Batch, numbers: Mapping[str, Array]):
         config = configs[0].copy_and_resolve_references().unlock()
         for field, number in numbers.items():
-            _set(config, field, Varied(number, values[field], field))
+            section, name = section_of(config, field)
+            with section.ignore_type():
+                section[name] = Varied(number, values[field], field)
         return step_of(config, *players(config, run.spec))(state, batch)
 
     def step(states, batches):
@@ -155,11 +157,3 @@ def compile_together(configs: Sequence, run: Run, values: Mapping[str, Sequence]
         out_shardings=[(shardings, run.parallel.replicated)] * num,
         donate_argnums=(0,),
     )
-
-
-def _set(config, field: str, value: Varied) -> None:
-    *sections, name = field.split('.')
-    for section in sections:
-        config = config[section]
-    with config.ignore_type():
-        config[name] = value

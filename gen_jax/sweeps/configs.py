@@ -118,8 +118,12 @@ def _load(path: Path):
     return module
 
 
-def _set(config, name: str, value, where: str) -> None:
-    """Sets a field as the flag would."""
+def section_of(config, name: str, where: str = '') -> tuple[ml_collections.ConfigDict, str]:
+    """The section that has this field, 'section.field', and the field's own name in it.
+
+    Raises:
+      InputError: there is no such field; `where` is said, too.
+    """
     *sections, field = name.split('.')
     section = config
     for depth, part in enumerate((*sections, field)):
@@ -132,6 +136,12 @@ def _set(config, name: str, value, where: str) -> None:
             raise InputError(f'{name}: there is no field {part!r} in {here}{hint} ({where})')
         if depth < len(sections):
             section = section[part]
+    return section, field
+
+
+def _set(config, name: str, value, where: str) -> None:
+    """Sets a field as the flag would."""
+    section, field = section_of(config, name, where)
     if isinstance(section[field], ml_collections.ConfigDict):
         raise InputError(f'{name}: is a section; set one of its fields ({where})')
     try:
