@@ -29,6 +29,7 @@ MODES = (
     *('train', 'sample', 'evaluate', 'encode', 'compare', 'export', 'plan'),
     *('animate', 'inspect', 'replay', 'certify', 'sweep', 'together', 'report'),
 )
+OF_FOLDERS = ('inspect', 'together')  # which need no config
 FORMATS = ('weights', 'huggingface')
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -135,15 +136,21 @@ def main(argv: list[str]) -> None:
         return
     if MODE.value == 'together' and (WORKDIR.value is None or CONFIG.value is not None):
         raise InputError('--workdir: give the folder of a sweep, and no --config')
-    # What a folder holds can be asked without a config.
-    if CONFIG.value is None and not (MODE.value in ('inspect', 'together') and WORKDIR.value):
-        raise InputError('--config: which run? For example --config=configs/ddpm_digits.py')
+    # A folder of a run says which it is; a certificate starts runs with the words for a config.
+    if CONFIG.value is None and not (WORKDIR.value and (MODE.value in OF_FOLDERS or is_begun())):
+        raise InputError(
+            '--config: which run? For example --config=configs/ddpm_digits.py, or else the '
+            '--workdir of one that has begun'
+        )
     config, workdir = CONFIG.value, Path(WORKDIR.value or default_workdir()).expanduser()
     chosen = {name: flags.FLAGS[name].value for name in mine}
 
     # Imported here, so that --help and a mistyped flag are answered at once.
     from gen_jax import hosts, runtime
+    from gen_jax.workdir import saved_config
 
+    if config is None and MODE.value not in OF_FOLDERS:
+        config = saved_config(workdir)
     hosts.start(
         *(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value),
         share_signals=MODE.value in ('train', 'together'),  # which alone has something to save
@@ -160,6 +167,11 @@ def main(argv: list[str]) -> None:
         work(config, workdir, config_words(), **chosen)
     else:
         work(config, workdir, **chosen)
+
+
+def is_begun() -> bool:
+    """Whether the work can go by the config of the run in --workdir."""
+    return MODE.value != 'certify' and (Path(WORKDIR.value).expanduser() / 'config.json').exists()
 
 
 def study() -> None:

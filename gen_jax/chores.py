@@ -19,7 +19,7 @@ from gen_jax.run import Run
 from gen_jax.sample import make_preview
 from gen_jax.scores import names_of
 from gen_jax.scoring import make_scores
-from gen_jax.selection import best_step
+from gen_jax.selection import best_step, better
 from gen_jax.state import TrainState
 from gen_jax.writers import Report, read_rows
 
@@ -139,6 +139,7 @@ def _make_evaluations(run: Run, config) -> Callable[..., dict[str, dict]]:
         )
     names = [] if every.evaluate_every is None else list(run.method.estimators)
     names += [] if score is None else names_of(every.score_metrics)
+    names = [name for name in names if better(name) != 'nowhere']
     if every.best_by not in (None, *names):
         raise InputError(
             f'train.best_by: {every.best_by!r} is not measured in training; use None, or one of: '

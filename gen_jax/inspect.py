@@ -26,15 +26,12 @@ def inspect(workdir: Path, config=None) -> list[dict]:
     """
     # Nothing is computed but digests, and host memory is the larger.
     jax.config.update('jax_platforms', 'cpu')
-    path = workdir / 'config.json'
-    if not path.exists():
-        raise InputError(f'--workdir: {workdir} is not of a run: it has no config.json')
-    saved = workdirs.read_json(path)
+    saved = workdirs.saved_config(workdir)
     facts, rows = workdirs.facts(workdir), read_rows(workdir / 'metrics.jsonl')
     last = max((row['step'] for row in rows), default=0)
     record = divergence.read_record(workdir) if (workdir / divergence.FILE).exists() else None
     if 'num_steps' not in saved.get('train', {}):
-        raise InputError(f'--workdir: {path} is not the config of a run')
+        raise InputError(f'--workdir: {workdir} has a config.json that is of no run')
     print(f'{workdir}: rows to step {last:,} of {saved["train"]["num_steps"]:,}')
     for start in facts.get('starts', []):
         where = f'{start["devices"]}, {start["processes"]} process(es)'

@@ -116,6 +116,9 @@ def optimizer(
             )
             if updates_per_step != 1:
                 options[rate] = _by_update(options[rate], updates_per_step)
+    for beta in ('b1', 'b2'):
+        if not 0 <= options.get(beta, 0) < 1:
+            raise InputError(f'{field}.{beta}: {options[beta]} must be from 0 to below 1')
     if 'schedule_free' in name and options.get('b1') == 0:
         raise InputError(f'{field}.b1: 0 leaves no average to evaluate; it must be above 0')
     update = make(**options)

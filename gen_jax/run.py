@@ -74,6 +74,7 @@ def assemble(
         described = modality(config).describe(**data_options(config))
         spec, partly_labeled = described.spec, described.partly_labeled
     method, optimizers = players(config, spec)
+    _check_batch_parts(config, method)
     if partly_labeled and not method.learns_unlabeled:
         raise InputError(
             'data.labels_per_class: this method does not learn from images without a label; set '
@@ -109,6 +110,17 @@ def players(config, spec: DataSpec) -> tuple[Method, dict[str, optax.GradientTra
         )
         for player, section in config.optim.items()
     }
+
+
+def _check_batch_parts(config, method: Method) -> None:
+    """Raises InputError where a batch cannot be split into the parts that the method takes."""
+    size, parts = config.data.batch_size, config.train.accumulate * method.batch_parts
+    if method.batch_parts > 1 and size % parts:
+        raise InputError(
+            f'data.batch_size: {size} examples do not divide into the {parts} parts that a step '
+            'takes one after the other (method.discriminator_steps times train.accumulate); use a '
+            f'multiple of {parts}'
+        )
 
 
 def compile_step(run: Run, config) -> Callable[[TrainState, Batch], tuple[TrainState, dict]]:

@@ -83,12 +83,12 @@ def sample(
     run = assemble(config, spec=workdirs.saved_spec(workdir))
     data = modality(config)
     of_descent = steps if edit == 'project' else None
-    told = (prompt, prompt_file, max_tokens, given, keep, edit, of_descent)
+    told = (prompt, prompt_file, max_tokens, given, keep, of_descent)
     words = [str(flag) for flag in told if flag is not None]
     options = _options(config, None if edit == 'project' else steps)
     if has_prompt:
         words.append(json.dumps(options))
-    which = _which(num, seed, label, ema_length, words)
+    which = _which(edit, num, seed, label, ema_length, words)
     stem, suffixes = _destination(out, workdir, which, data.SUFFIXES, has_prompt)
     key, decode = keys.stream(seed, 'sample'), functools.partial(data.decode, spec=run.spec)
     restore = functools.partial(_restore, run, config, workdir, checkpoint, ema_length)
@@ -265,9 +265,16 @@ def make_preview(run: Run, config, workdir: Path) -> Callable[[int, TrainState],
     return preview
 
 
-def _which(num: int, seed: int, label: int | None, length: float | None, words: list[str]) -> str:
+def _which(
+    edit: str | None,
+    num: int,
+    seed: int,
+    label: int | None,
+    length: float | None,
+    words: list[str],
+) -> str:
     """What samples are called; `words` are what they were told besides."""
-    name = f'num{num}_seed{seed}'
+    name = f'{"" if edit is None else f"{edit}_"}num{num}_seed{seed}'
     name += '' if label is None else f'_label{label}'
     name += '' if length is None else f'_length{length:g}'
     told = hashlib.sha256('\n'.join(words).encode()).hexdigest()[:8]

@@ -9,18 +9,21 @@ from pathlib import Path
 from gen_jax.errors import InputError
 from gen_jax.writers import read_rows
 
-# Of everything that is evaluated, what is better when it is higher; C2ST and `nearer` are best at
-# one half, and everything else is better when it is lower.
+# Of everything that is evaluated, what is better when it is higher, what is best at one half, and
+# what is no better anywhere; everything else is better when it is lower.
 HIGHER_IS_BETTER = (
     *('precision', 'recall', 'density', 'coverage', 'IS', 'accuracy'),
     *('confident', 'modes', 'smallest_class'),
     *('active_units', 'psnr', 'code_usage', 'code_perplexity'),
 )
-BEST_AT_HALF = ('C2ST', 'nearer')
+BEST_AT_HALF = ('C2ST', 'nearer', 'told_apart')
+BEST_NOWHERE = ('logit_of_real', 'logit_of_made')
 
 
 def better(metric: str) -> str:
-    """'lower', 'higher' or 'half': where the better values of a metric lie."""
+    """'lower', 'higher', 'half' or 'nowhere': where the better values of a metric lie."""
+    if metric in BEST_NOWHERE:
+        return 'nowhere'
     if metric in BEST_AT_HALF:
         return 'half'
     return 'higher' if metric in HIGHER_IS_BETTER else 'lower'

@@ -42,6 +42,16 @@ class Watch:
         for row in rows:
             self._look(row)
 
+    def finish(self) -> None:
+        """Says once more, of a run that reached its end, what was still wrong with it."""
+        for symptom, count in self._in_a_row.items():
+            if count >= PATIENCE and jax.process_index() == 0:
+                print(
+                    f'warning: to the end {symptom.metric} was below {symptom.least:g}: '
+                    f'{symptom.meaning}',
+                    file=sys.stderr,
+                )
+
     def _look(self, row: Mapping) -> None:
         for symptom, value in self._count(row).items():
             count = self._in_a_row[symptom]

@@ -69,9 +69,10 @@ class Prepared(NamedTuple):
 
 def prepare(config, workdir: Path) -> Prepared:
     """Setup: everything that can be wrong is found before anything is written."""
+    workdirs.check_processes(config)
+    run = assemble(config)
     workdirs.check(workdir, config)
     changed = workdirs.changes(workdir, config)
-    run = assemble(config)
     parts = config.train.accumulate
     parallel.check_batch_size(run.parallel, config.data.batch_size, 'data.batch_size', parts)
     chores = Chores(run, config, workdir)
@@ -120,7 +121,7 @@ def training(
             Display(every.num_steps, first, hidden) as display,
             Report(workdir, display, first, config.data.batch_size, hosts.is_first()) as report,
         ):
-            for line in _greetings(first, every.num_steps, parameters, origins, changed):
+            for line in _greetings(first, config, parameters, origins, changed):
                 report.say(line)
             try:
                 for step in range(max(first, 1), every.num_steps + 1):
@@ -136,6 +137,7 @@ def training(
                         preemption.check()
                     chores.do(step, state, report)
                 sentinel.finish()
+                watch.finish()
             except (Preempted, Collapsed, Diverged) as reason:
                 step = int(state.step)  # thrown in, it comes before the step that is due
                 chores.save(step, state, report)
@@ -174,17 +176,37 @@ def _origin(folder: str, step: int | None = None, num_steps: int | None = None) 
 
 def _greetings(
     first: int,
-    num_steps: int,
+    config: ConfigDict,
     parameters: dict[str, int],
     origins: Mapping[str, Mapping],
     changed: list[str],
 ) -> Iterator[str]:
     """What a run says before its first step."""
+    num_steps = config.train.num_steps
     yield _greeting(first, num_steps, parameters)
+    if config.data.source == 'synthetic':
+        yield "the data is made up (data.source is 'synthetic'): good for trying things out only"
+    else:
+        yield from _unfinished_schedules(config)
     for player, origin in origins.items():
         yield f'{player} begins with the weights {_origin(**origin)}'
     if changed and first:
         yield f'since the last start: {"; ".join(changed)}'
+
+
+def _unfinished_schedules(config: ConfigDict) -> Iterator[str]:
+    """A line for each player whose rate has not fallen to its end when training ends: of a run
+    that was made shorter by `train.num_steps` alone, mostly."""
+    num_steps = config.train.num_steps
+    for player, section in config.optim.items():
+        last = section.get('warmup_steps', 0) + section.get('stable_steps', 0)
+        last += section.get('decay_steps') or 0
+        if last > num_steps:
+            yield (
+                f'the rate of {player} would reach its end at step {last:,} '
+                f'(optim.{player}.decay_steps and what comes before), and training ends at '
+                f'{num_steps:,}'
+            )
 
 
 def _greeting(first: int, num_steps: int, parameters: dict[str, int]) -> str:

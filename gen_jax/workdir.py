@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TextIO
 
 import jax
+from ml_collections import ConfigDict
 
 from gen_jax import hosts
 from gen_jax.errors import InputError
@@ -41,13 +42,27 @@ def config_values(config) -> dict:
     return json.loads(config.to_json())
 
 
-def check(workdir: Path, config) -> None:
-    """Makes sure that this folder can be this config's; writes nothing.
+def saved_config(workdir: Path) -> ConfigDict:
+    """The config that the run in this folder was last started with.
 
     Raises:
-      InputError: it cannot be written, or belongs to a different config; or another process of
-        this run was given one.
+      InputError: the folder is not of a run.
     """
+    path = workdir / 'config.json'
+    if not path.exists():
+        raise InputError(f'--workdir: {workdir} is not of a run: it has no config.json')
+    return ConfigDict(_with_tuples(read_json(path))).lock()
+
+
+def _with_tuples(value):
+    """What JSON keeps as lists was tuples."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(of_it) for name, of_it in value.items()}
+    return tuple(_with_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def check_processes(config) -> None:
+    """Raises InputError where another process of this run was given a different config."""
     of_first = flat(json.loads(hosts.text_of_first(json.dumps(config_values(config)))))
     different = _differences(of_first, flat(config_values(config)))
     if hosts.any_of(bool(different)):
@@ -55,6 +70,16 @@ def check(workdir: Path, config) -> None:
         raise InputError(
             f'--config: all processes of a run need the same ("there": first): {which}'
         )
+
+
+def check(workdir: Path, config) -> None:
+    """Makes sure that this folder can be this config's; writes nothing.
+
+    Raises:
+      InputError: it cannot be written, or belongs to a different config; or another process of
+        this run was given one.
+    """
+    check_processes(config)
     nearest = workdir.absolute()
     while not os.path.exists(nearest):  # False also where looking is not allowed
         nearest = nearest.parent

@@ -98,6 +98,10 @@ BAD = {
     'ema': ((SMOKE, '--config.ema.decay=1.0'), 'ema.decay: 1.0'),
     'no length': ((SMOKE, '--config.ema.lengths=()'), 'ema.lengths: give at least one'),
     'length': ((SMOKE, '--config.ema.lengths=("a",)'), "ema.lengths: 'a' must be above 0"),
+    'turns that do not divide the batch': (
+        ('--config=configs/gan_8gaussians.py:smoke', '--config.method.discriminator_steps=3'),
+        'data.batch_size: 8 examples do not divide into the 3 parts',
+    ),
     'parts of a plan': (
         (SMOKE, '--mode=plan', '--config.train.accumulate=3'),
         'data.batch_size: ',
@@ -163,3 +167,25 @@ def test_a_workdir_of_a_different_config(launch, tmp_path):
     assert done.returncode == 0 and 'step 3 is already done' in done.stderr
     after = {path: path.read_bytes() for path in before if path.suffix == '.jsonl'}
     assert all(before[path] == after[path] for path in after)
+
+
+def test_a_run_that_has_begun_is_named_by_its_folder(launch, tmp_path):
+    points = '--config=configs/ddpm_8gaussians.py:smoke'
+    done = launch(points, f'--workdir={tmp_path}', '--config.seed=3')
+    assert done.returncode == 0 and "data.source is 'synthetic'" in done.stderr
+    done = launch(f'--workdir={tmp_path}', '--mode=sample', '--num=2')
+    assert done.returncode == 0, done.stderr
+    done = launch(f'--workdir={tmp_path}')
+    assert done.returncode == 0 and 'step 3 is already done' in done.stderr
+    for arguments in (
+        (f'--workdir={tmp_path / "none"}',),
+        (f'--workdir={tmp_path}', '--mode=certify'),
+    ):
+        done = launch(*arguments)
+        assert done.returncode == 2 and '--config: which run?' in done.stderr
+
+
+def test_a_wrong_value_is_named_before_a_folder_of_another_config(launch, tmp_path):
+    (tmp_path / 'config.json').write_text('{}')
+    done = launch(SMOKE, f'--workdir={tmp_path}', '--config.ema.decay=1.5')
+    assert done.returncode == 2 and 'ema.decay: 1.5 must be' in done.stderr

@@ -250,6 +250,8 @@ DECAY = {'schedule': 'linear', 'decay_steps': 5}
         ({'name': 'clip_by_global_norm'}, 'optim.name'),
         ({'beta1': 0.9}, "optim.beta1: adam takes no 'beta1'; it takes b1"),
         ({'learning_rate': 0.0}, 'optim.learning_rate'),
+        ({'b1': -0.1}, 'optim.b1: -0.1 must be from 0 to below 1'),
+        ({'b2': 1.0}, 'optim.b2: 1.0 must be from 0 to below 1'),
         ({'clip_norm': 0.0}, 'optim.clip_norm'),
         ({'skip_above': 0.0}, 'optim.skip_above: 0.0 must be above 0'),
         ({'skip_above': 1.0, 'clip_norm': 2.0}, 'optim.skip_above: 1.0 must be above'),

@@ -32,8 +32,9 @@ def test_the_best_is_looked_for_among_what_is_saved():
 
 
 def test_each_number_knows_where_better_lies():
-    assert [better(name) for name in ('FD', 'IS', 'accuracy', 'nearer', 'loss')] == [
-        *('lower', 'higher', 'higher', 'half', 'lower')
+    names = ('FD', 'IS', 'accuracy', 'nearer', 'loss', 'told_apart', 'logit_of_made')
+    assert [better(name) for name in names] == [
+        *('lower', 'higher', 'higher', 'half', 'lower', 'half', 'nowhere')
     ]
 
 

@@ -30,6 +30,12 @@ def test_it_says_so_once_until_the_metric_recovers(capsys):
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2 and all(line.startswith('warning: model/diversity is ') for line in said)
     assert said[0].endswith('to step 20: all samples are one') and '0.2, below 0.5' in said[0]
+    watch.finish()
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith('warning: to the end model/diversity was below 0.5')
+    watch.follow(rows(*good, first=40))
+    watch.finish()
+    assert capsys.readouterr().err == ''
 
 
 def test_rows_of_other_things_and_of_phases_left_out_do_not_count(capsys):
@@ -90,4 +96,4 @@ def test_a_run_ends_where_it_is_asked_to_with_its_last_step_saved(low_from_step_
 def test_without_a_limit_it_is_a_warning(low_from_step_3, tmp_path, capsys):
     assert int(train(config_of(None), tmp_path).step) == 20
     said = [line for line in capsys.readouterr().err.splitlines() if 'all samples' in line]
-    assert len(said) == 1 and said[0].startswith('warning: model/diversity is 0')
+    assert len(said) == 2 and said[0].startswith('warning: model/diversity is 0')

@@ -93,6 +93,16 @@ def test_a_folder_of_another_config_names_what_differs(config, tmp_path):
         workdir.check(tmp_path, config)
 
 
+def test_a_folder_gives_back_the_config_of_its_run(config, tmp_path):
+    with workdir.opened(tmp_path, config, 'abc', SPEC, {}):
+        pass
+    saved = workdir.saved_config(tmp_path)
+    assert saved.to_dict() == config.copy_and_resolve_references().to_dict()
+    workdir.check(tmp_path, saved)
+    with pytest.raises(InputError, match=r'it has no config\.json'):
+        workdir.saved_config(tmp_path / 'samples')
+
+
 def test_the_file_of_a_tokenizer_may_lie_elsewhere(config, tmp_path):
     """What is in it is part of the data, whose fingerprint tells."""
     config = importlib.import_module('configs.gpt_text').get_config()

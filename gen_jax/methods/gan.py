@@ -157,6 +157,7 @@ def gan(
         nfe=lambda **options: 1,
         latents=_latent_space(players),
         symptoms=SYMPTOMS,
+        batch_parts=discriminator_steps,
     )
 
 

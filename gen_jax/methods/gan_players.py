@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax.augmentations.augmentation import Augmentation
-from gen_jax.errors import InputError
 from gen_jax.losses.adversarial import Adversarial
 from gen_jax.types import Array, Batch, DataSpec, Key, Tree
 
@@ -52,11 +51,6 @@ class Players(NamedTuple):
         """The examples of one of the discriminator's turns and their labels: every n-th row of n
         turns, so that rows stay on their devices."""
         x, label = batch['x'], self.label(batch)
-        if len(x) % self.discriminator_steps:
-            raise InputError(
-                f'data.batch_size: {len(x)} examples do not divide into the '
-                f'{self.discriminator_steps} parts of method.discriminator_steps'
-            )
 
         def rows(array: Array) -> Array:
             return array.reshape(-1, self.discriminator_steps, *array.shape[1:])[:, turn]

@@ -151,6 +151,7 @@ class Method(NamedTuple):
     latents: of a method that draws examples from latents and encodes none; None for others.
     learns_unlabeled: whether the label of an example that it trains on may be -1, unknown.
     symptoms: of training that goes wrong; see `symptoms.py`.
+    batch_parts: in how many parts of as many examples its phases take a batch.
     """
 
     init: Callable[[Key, Batch], tuple[dict, dict]]
@@ -167,6 +168,7 @@ class Method(NamedTuple):
     latents: LatentSpace | None = None
     learns_unlabeled: bool = False
     symptoms: tuple[Symptom, ...] = ()
+    batch_parts: int = 1
 
     @property
     def trained(self) -> tuple[str, ...]:

@@ -58,6 +58,11 @@ _MEANING = {
     '0 is perfect.',
     'loss': 'What training makes small, on unseen data. Compares only between runs of the same '
     'method and settings.',
+    'logit_of_real': 'What the discriminator answers to unseen examples. Its level means nothing; '
+    'that it is far above logit_of_made means that it tells them from samples.',
+    'logit_of_made': 'What the discriminator answers to samples.',
+    'told_apart': 'The share of pairs of an unseen example and a sample in which the discriminator '
+    'answers more to the former. 0.5 where it tells nothing apart, 1 where it always does.',
     'accuracy': 'The share of unseen examples whose class this classifier names.',
     'mse': 'The mean squared error of what comes back from the codes of unseen examples, where an '
     'image goes from 0 to 1.',
@@ -103,7 +108,12 @@ _MEANING = {
     'exact_copies': 'The share of samples that equal a training example exactly. 0, unless the '
     'data repeat themselves.',
 }
-_BETTER = {'lower': '\u2193 lower', 'higher': '\u2191 higher', 'half': '\u2192 0.5'}
+_BETTER = {
+    'lower': '\u2193 lower',
+    'higher': '\u2191 higher',
+    'half': '\u2192 0.5',
+    'nowhere': '\u2014',
+}
 _FIGURES = ('value', 'stderr', 'interval', 'metric')  # of one record alone, even if equal
 _IN_ROW = ('n', 'estimator', 'better', 'flagged')  # seen in full without opening anything
 
