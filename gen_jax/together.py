@@ -20,9 +20,10 @@ import jax.numpy as jnp
 from gen_jax import preemption
 from gen_jax.errors import Ended, InputError, Preempted
 from gen_jax.evaluate import evaluate
+from gen_jax.fields import section_of
 from gen_jax.run import Run, abstract_batch, load_data, players, step_of
 from gen_jax.state import TrainState
-from gen_jax.sweeps.configs import config_of, section_of, varied
+from gen_jax.sweeps.configs import config_of, varied
 from gen_jax.sweeps.runner import is_final, mark_done, mark_failed, read_trials
 from gen_jax.train import prepare, training
 from gen_jax.types import Array, Batch

@@ -43,7 +43,7 @@ MESSAGE = (
 
 # Rooms by floor, from the ground up. A room imports from the floors below it.
 FLOORS = (
-    ('types', 'errors', 'files', 'keys', 'runtime', 'parallel', 'hosts', 'preemption'),
+    ('types', 'errors', 'fields', 'files', 'keys', 'runtime', 'parallel', 'hosts', 'preemption'),
     (
         *('processes', 'losses', 'augmentations', 'quantizers', 'samplers', 'networks', 'data'),
         *('metrics', 'averaging', 'projection', 'varied'),
@@ -82,6 +82,7 @@ FLOORS = (
 # The doors between rooms on one floor, every one of them.
 DOORS = {
     ('keys', 'types'),
+    ('fields', 'errors'),
     ('parallel', 'types'),
     ('parallel', 'errors'),
     ('parallel', 'runtime'),

@@ -7,15 +7,80 @@ SMOKE = '--config=configs/ddpm_digits.py:smoke'
 BAD = {
     'no config': ((), '--config: which run?'),
     'config file absent': (('--config=configs/nope.py',), "cannot load 'configs/nope.py'"),
+    'config file absent, and a field': (
+        ('--config=configs/nope.py', '--config.seed=3'),
+        "--config: cannot load 'configs/nope.py'; give a file like",
+    ),
+    'config file nearly': (
+        ('--config', 'configs/r3gan_digit.py:smoke', '--config.seed=3'),
+        "cannot load 'configs/r3gan_digit.py'; did you mean configs/r3gan_digits.py?",
+    ),
+    'config file without its folder': (('--config=ddpm_digits',), 'mean configs/ddpm_digits.py?'),
+    'config file of another kind': (
+        ('--config=README.md',),
+        "--config: cannot load 'README.md'; give a file like configs/ddpm_digits.py",
+    ),
+    'config folder': (
+        ('--config=configs', '--config.seed=1'),
+        "--config: cannot load 'configs'; give a file like configs/ddpm_digits.py",
+    ),
+    'config file without a config': (
+        ('--config=configs/common.py', '--config.seed=1'),
+        "--config: cannot load 'configs/common.py': module 'config_config' has no attribute",
+    ),
+    'a field of no config': (
+        ('--config.seed=3',),
+        '--config.seed: a field of which config? Give --config=configs/X.py before it',
+    ),
     'config argument': (('--config=configs/ddpm_digits.py:tiny',), "no argument 'tiny'"),
     'unknown field': (
         (SMOKE, '--config.data.batchsize=3'),
-        "--config.data.batchsize: there is no field 'batchsize'; did you mean 'batch_size'?",
+        "--config.data.batchsize: there is no field 'batchsize' in data; did you mean 'batch_s",
+    ),
+    'unknown field like none': (
+        (SMOKE, '--config.seed=1', '--config.optim.model.lr=1'),
+        "optim.model.lr: there is no field 'lr' in optim.model; there are clip_norm, decay_",
+    ),
+    'field of no section': (
+        (SMOKE, '--config.seed.x=1'),
+        "--config.seed.x: there is no field 'x' in seed, which is no section",
     ),
     'unknown section': ((SMOKE, '--config.zzz=3'), "--config.zzz: there is no field 'zzz'"),
-    'wrong type': ((SMOKE, '--config.data.batch_size=many'), '--config.data.batch_size=many'),
-    'unknown flag': ((SMOKE, '--nun=3'), 'nun'),
-    'no flag': ((SMOKE, 'train'), "'train' is no flag"),
+    'no whole number': (
+        (SMOKE, '--config.data.batch_size=1e3'),
+        "--config.data.batch_size: '1e3' must be a whole number",
+    ),
+    'no whole number of a flag': ((SMOKE, '--num=x'), "--num: 'x' must be a whole number"),
+    'no number': (
+        (SMOKE, '--config.ema.decay=high'),
+        "ema.decay: 'high' must be a number",
+    ),
+    'neither true nor false': (
+        (SMOKE, '--config.method.class_conditional=maybe'),
+        "--config.method.class_conditional: 'maybe' must be True or False",
+    ),
+    'a word for a section': (
+        (SMOKE, '--config.optim=adam'),
+        "--config.optim: 'adam' must be a section; set one of its fields instead",
+    ),
+    'not a number': (
+        (SMOKE, '--config.optim.model.clip_norm=nan'),
+        '--config.optim.model.clip_norm: nan must be a finite number',
+    ),
+    'infinite': ((SMOKE, '--config.ema.decay=-inf'), '--config.ema.decay: -inf must be a finite'),
+    'infinite among several': (
+        (SMOKE, '--config.ema.lengths=(0.1, 1e999)'),
+        '--config.ema.lengths: inf must be a finite number',
+    ),
+    'unknown flag': ((SMOKE, '--nun=3'), '--nun: there is no such flag; did you mean --num?'),
+    'unknown flag like none': (
+        (SMOKE, '--lr=3'),
+        '--lr: there is no such flag; see --help; fields of the config are set with --config.<',
+    ),
+    'mode alone': ((SMOKE, 'train'), "'train' is no flag; did you mean --mode=train?"),
+    'flag without dashes': ((SMOKE, 'num=3'), "'num=3' is no flag; did you mean --num=3?"),
+    'field without dashes': ((SMOKE, 'config.seed=3'), 'did you mean --config.seed=3?'),
+    'no flag': ((SMOKE, 'foo'), "'foo' is no flag; see --help; fields of the config"),
     'unknown mode': ((SMOKE, '--mode=trian'), 'train|sample|evaluate|encode|compare|export|plan'),
     'flag of another mode': ((SMOKE, '--num=3'), '--num: only --mode=sample, encode takes it'),
     'checkpoint of a mode that has none': (
@@ -124,6 +189,21 @@ def test_bad_input_is_one_line_and_status_two(case, launch, tmp_path):
     assert len(lines) == 1 and lines[0].startswith('error: '), done.stderr
     assert message in lines[0]
     assert not (tmp_path / 'run').exists()
+
+
+def test_a_config_file_that_is_wrong_itself(launch, tmp_path):
+    file = tmp_path / 'mine.py'
+    head = 'from configs import common\ndef get_config():\n    config = common.get_base().lock()'
+    for body, message in (
+        ('raise KeyError', 'KeyError()'),
+        ('config.data.batchsize = 3', 'Did you mean "batch_size" instead of "batchsize"?'),
+        ('import nothing_of_this_name', "No module named 'nothing_of_this_name'"),
+        ('x = (', "'(' was never closed (mine.py, line 4)"),
+    ):
+        file.write_text(f'{head}\n    {body}\n    return config')
+        done = launch(f'--config={file}', '--config.seed=1')
+        assert done.returncode == 2
+        assert done.stderr == f"error: --config: cannot load '{file}': {message}\n"
 
 
 def test_a_batch_that_does_not_divide_by_the_devices(launch, tmp_path):

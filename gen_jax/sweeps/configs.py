@@ -1,7 +1,6 @@
 """The configs of a study's trials, found and checked before anything runs."""
 
 import copy
-import difflib
 import importlib.util
 import json
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import ml_collections
 
 from gen_jax.errors import InputError
+from gen_jax.fields import section_of
 from gen_jax.sweeps.study import SEED, Point, Study, Trial, describe
 from gen_jax.workdir import flat
 
@@ -116,27 +116,6 @@ def _load(path: Path):
         sys.path.insert(0, root)
     spec.loader.exec_module(module)
     return module
-
-
-def section_of(config, name: str, where: str = '') -> tuple[ml_collections.ConfigDict, str]:
-    """The section that has this field, 'section.field', and the field's own name in it.
-
-    Raises:
-      InputError: there is no such field; `where` is said, too.
-    """
-    *sections, field = name.split('.')
-    section = config
-    for depth, part in enumerate((*sections, field)):
-        if not isinstance(section, ml_collections.ConfigDict) or part not in section:
-            known = [*section] if isinstance(section, ml_collections.ConfigDict) else []
-            near = difflib.get_close_matches(part, known, n=1)
-            hint = f'; there are {", ".join(known)}' if known else ', which is no section'
-            hint = f'; did you mean {near[0]!r}?' if near else hint
-            here = '.'.join(sections[:depth]) or 'the config'
-            raise InputError(f'{name}: there is no field {part!r} in {here}{hint} ({where})')
-        if depth < len(sections):
-            section = section[part]
-    return section, field
 
 
 def _set(config, name: str, value, where: str) -> None:
