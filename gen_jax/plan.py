@@ -75,5 +75,6 @@ def show(config, facts: dict, layout: parallel.Parallel) -> None:
     rows.append(('steps', f'{config.train.num_steps:,}'))
     for line in modality(config).describe(**data_options(config)).lines:
         rows.append(('data', line))
+    width = max(len(name) for name, _ in rows) + 2
     for name, value in rows:
-        print(f'{name:24}{value}')
+        print(f'{name:{width}}{value}')

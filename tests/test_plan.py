@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 from gen_jax.errors import InputError
-from gen_jax.plan import plan
+from gen_jax.plan import plan, show
 from gen_jax.run import assemble
 from gen_jax.state import count_parameters
 
@@ -38,6 +38,15 @@ def test_operations_grow_with_the_batch_and_memory_is_counted():
     # Without the batch's share the optimizer would be all there is.
     assert large['flops_per_step'] > 5 * small['flops_per_step']
     assert large['peak_bytes'] > small['peak_bytes'] > 4 * 4 * small['parameters']['model'] / 8
+
+
+def test_the_longest_name_stands_apart_from_its_number(capsys):
+    config = importlib.import_module('configs.ddpm_8gaussians').get_config('smoke')
+    facts = {'parameters': {'discriminator': 1584}, 'flops_per_step': 1e9, 'peak_bytes': 1}
+    show(config, facts | {'compile_seconds': 1.0}, assemble(config).parallel)
+    lines = capsys.readouterr().out.splitlines()
+    assert 'parameters of discriminator  1,584' in lines
+    assert 'operations per step          1.0 GFLOP' in lines
 
 
 def test_a_bad_config_is_refused():
