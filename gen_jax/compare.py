@@ -63,6 +63,8 @@ def compare(workdirs: Sequence[Path]) -> dict[str, list[dict]]:
             refused.setdefault('; '.join(reasons), []).append(name)
         else:
             rows[name] = records
+    if not rows and not refused:
+        raise InputError('--workdirs: these evaluations have no metric in common')
     if rows:
         _show(workdirs, rows)
     for line in missing:
@@ -70,8 +72,6 @@ def compare(workdirs: Sequence[Path]) -> dict[str, list[dict]]:
     if refused:
         lines = (f'{", ".join(names)}: {reason}' for reason, names in refused.items())
         raise InputError('not comparable: ' + ' | '.join(lines))
-    if not rows:
-        raise InputError('--workdirs: these evaluations have no metric in common')
     return rows
 
 

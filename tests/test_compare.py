@@ -61,6 +61,15 @@ def test_a_metric_of_one_run_only_is_left_out(tmp_path, capsys):
     assert f'FD is not in {runs[1]}' in capsys.readouterr().out
 
 
+def test_nothing_in_common_is_said_once(tmp_path, capsys):
+    runs = [evaluated(tmp_path / 'A'), evaluated(tmp_path / 'B')]
+    only = record(1.0, 0.1, 10, 'estimate', 'MMD')
+    (runs[1] / 'evaluation.json').write_text(json.dumps({'MMD': only}))
+    with pytest.raises(InputError, match=r'^--workdirs: .* no metric in common$'):
+        compare(runs)
+    assert capsys.readouterr().out == ''
+
+
 def test_what_cannot_be_compared_says_why(tmp_path):
     one = evaluated(tmp_path / 'A')
     with pytest.raises(InputError, match='two or more'):
