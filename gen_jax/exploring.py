@@ -87,8 +87,10 @@ def make_explorer(
         where there is one.
     """
     latents = run.method.latents
-    if kind != 'project' and kind not in _GRIDS:
-        raise InputError(f'--edit: no {kind!r}; choose from {", ".join((*_GRIDS, "project"))}')
+    kinds = (*_GRIDS, 'project')
+    if kind not in kinds:
+        can = ', '.join(kind for kind in kinds if kind != 'mix' or latents.num_layers > 1)
+        raise InputError(f'--edit: no {kind!r}; choose from {can}')
     if kind == 'mix' and latents.num_layers == 1:
         raise InputError(
             "--edit: 'mix' needs a generator with a style for each layer, and all layers of this "

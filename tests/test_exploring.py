@@ -234,6 +234,7 @@ def test_a_picture_depends_on_its_key_alone(config, base):
     ('kind', 'options', 'reason'),
     [
         ('reconstruct', {}, "^--edit: no 'reconstruct'; choose from interpolate, traverse, mix, p"),
+        ('reconstruct', {'num_layers': 1}, '; choose from interpolate, traverse, project$'),
         ('mix', {'num_layers': 1}, r"^--edit: 'mix' needs a generator with a style for each layer"),
         ('mix', {'num': 3}, r'^--num: 3; .* 2 x 2'),
         ('project', {'steps': 0}, r'^--steps: 0 must be at least 1'),
