@@ -5,11 +5,14 @@ fields of the section are keyword arguments, and an argument that does not exist
 lists those that do.
 """
 
+import ast
 import functools
 import importlib
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from gen_jax.errors import InputError, in_section
 from gen_jax.methods.method import Method
@@ -142,15 +145,33 @@ def find(room: str, path: str, field: str) -> Callable:
     except ModuleNotFoundError as error:
         if not full_name.startswith(error.name):
             raise  # the module exists, and something that it imports does not
-        raise InputError(
-            f"{field}: no {path!r}; it must name a 'module.Name' under gen_jax/{room}"
-        ) from None
+        homes = ' or '.join(repr(f'{home}.{name}') for home in _homes_of(room, name))
+        right = f"it must name a 'module.Name' under gen_jax/{room}"
+        right = f'did you mean {homes}?' if homes else right
+        raise InputError(f'{field}: no {path!r}; {right}') from None
     found = getattr(module, name, None)
     if not callable(found):
-        own = [n for n, v in vars(module).items() if getattr(v, '__module__', '') == full_name]
-        public = ', '.join(sorted(n for n in own if not n.startswith('_')))
-        raise InputError(f'{field}: {full_name} has no {name!r}; it has {public}')
+        choices = ', '.join(_choices_in(module)) or 'nothing'
+        raise InputError(f'{field}: {full_name} has no {name!r}; it has {choices}')
     return found
+
+
+def _homes_of(room: str, name: str) -> list[str]:
+    """The modules of a room that define this name, found without importing any."""
+    defines = re.compile(rf'^(?:class|def) {re.escape(name)}[(:]', re.M)
+    files = sorted((Path(__file__).parent / room).glob('*.py'))
+    return [file.stem for file in files if defines.search(file.read_text())]
+
+
+def _choices_in(module) -> list[str]:
+    """The public names of a module that it makes no use of itself: its networks, and not the blocks
+    that they are made of. To name one in an annotation is no use."""
+    tree = ast.parse(inspect.getsource(module))
+    for node in ast.walk(tree):
+        node.annotation = node.returns = None
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    own = [n for n, v in vars(module).items() if getattr(v, '__module__', '') == module.__name__]
+    return sorted(n for n in own if not n.startswith('_') and n not in used)
 
 
 def call(function: Callable, options: Mapping, field: str, /, **given):

@@ -75,6 +75,16 @@ def put(field: str, value):
         (remove('method', 'process'), r'^method\.process: diffusion needs it'),
         (put('method.name', 'diffusion.gan'), r'^method\.name: gen_jax\.methods\.diffusion has no'),
         (put('method.name', 'boltzmann.machine'), r"^method\.name: no 'boltzmann\.machine'"),
+        (put('method.name', 'boltzmann'), r"^method\.name: no 'boltzmann'; it must name a 'module"),
+        (put('method.name', 'gan'), r"^method\.name: no 'gan'; did you mean 'gan\.gan'\?$"),
+        (put('networks.model.name', 'UNet'), r"no 'UNet'; did you mean 'unet\.UNet'\?$"),
+        (
+            put('networks.model.name', 'mpl.Block'),
+            r"no 'mpl\.Block'; did you mean 'autoencoder\.Block' or 'discriminator\.Block' or ",
+        ),
+        # What a module is made of is not for a config, also where an annotation names what is.
+        (put('networks.model.name', 'gan_mlp.Gen'), r"no 'Gen'; it has Discriminator, Generator$"),
+        (put('networks.model.name', 'transformer.GPT'), r"no 'GPT'; it has Transformer$"),
         (put('method.process.name', 'gaussian.cubic'), r'has no .cubic.; it has .*cosine'),
         (put('method.color', 3), r"^method\.color: diffusion takes no 'color'; it takes process"),
         (put('method.process.beta', 3), r"^method\.process\.beta: cosine takes no 'beta'"),
@@ -107,6 +117,7 @@ def test_the_name_of_a_bound_function_is_that_of_the_function(config):
         ('vqvae_cifar', 'method.quantizer.name', 'codebook.kmeans', 'name: .* has no .kmeans.'),
         ('latent_flow_cifar', 'method.autoencoder.quantizer.depth', 0, 'depth: 0 must be'),
         ('vqgan_cifar', 'method.adversarial.name', 'adversarial.wgan', 'name: .*hinge'),
+        ('vqgan_cifar', 'method.adversarial.name', 'hinge', "name: .* mean 'adversarial.hinge'"),
     ],
 )
 def test_parts_of_parts_are_named_by_their_sections(name, field, value, message):

@@ -137,8 +137,8 @@ BAD = {
     ),
     'never trained': ((SMOKE, '--mode=sample'), 'has no checkpoints; train first'),
     'never trained, evaluate': ((SMOKE, '--mode=evaluate'), 'has no checkpoints; train first'),
-    'network name': ((SMOKE, '--config.networks.model.name=unet.Unet'), 'it has AttentionBlock'),
-    'network module': ((SMOKE, '--config.networks.model.name=unett.UNet'), 'networks.model.name'),
+    'network name': ((SMOKE, '--config.networks.model.name=unet.Unet'), '; it has UNet'),
+    'network module': ((SMOKE, '--config.networks.model.name=unett.UNet'), "mean 'unet.UNet'?"),
     'precision': ((SMOKE, '--config.precision=float8'), "precision: no 'float8'; choose from"),
     'no precision': ((SMOKE, '--config.precision=None'), 'precision: no None; choose from float32'),
     'precision of a network': (
