@@ -251,6 +251,12 @@ def explain(complaint: str) -> str:
     if 'Failed loading config file' in complaint:
         path, _, _ = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
         return f'--config: cannot load {path!r}; give a file like configs/ddpm_digits.py'
+    field = re.search(r"Unknown command line flag '(config\.[\w.]+)'", complaint)
+    if field:
+        return (
+            f'--{field[1]}: fields are set beside the --config that has them; '
+            'those of a study in its sweep.py'
+        )
     lines = [line.strip() for line in complaint.splitlines() if line.strip()]
     if 'Traceback' in complaint:  # of a config that raised; its last line is the reason
         return lines[-1].split(': ', 1)[-1]

@@ -60,6 +60,11 @@ BAD = {
         (SMOKE, '--config.evaluate.options.bound_terms=0'),
         'evaluate.options.bound_terms: 0 of 49',
     ),
+    'a field of a study': (
+        ('--mode=sweep', '--sweep=sweep.py', '--config.train.num_steps=5'),
+        '--config.train.num_steps: fields are set beside the --config that has them; '
+        'those of a study in its sweep.py',
+    ),
     'None where there is no field': ((SMOKE, '--config.data.nam=None'), "no field 'nam'"),
     'None for a number': ((SMOKE, '--config.train.num_steps=None'), 'train.num_steps: None'),
     'None, and then a number': (
