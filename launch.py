@@ -324,7 +324,10 @@ def explain(error: Exception, argv: list[str]) -> str:
     if isinstance(error, flags.UnrecognizedFlagError):
         name = error.flagname
         if name.startswith('config.') and config_name(argv) is None:
-            return f'--{name}: a field of which config? Give --config=configs/X.py before it'
+            return (
+                f'--{name}: fields are set beside the --config that has them; those of a study in '
+                'its sweep.py'
+            )
         return f'--{name}: there is no such flag; {suggestion(name)}'
     said = error
     while isinstance(said, (AttributeError, KeyError)):  # which are wrapped and quoted

@@ -30,7 +30,7 @@ BAD = {
     ),
     'a field of no config': (
         ('--config.seed=3',),
-        '--config.seed: a field of which config? Give --config=configs/X.py before it',
+        '--config.seed: fields are set beside the --config that has them',
     ),
     'config argument': (('--config=configs/ddpm_digits.py:tiny',), "no argument 'tiny'"),
     'unknown field': (
@@ -124,6 +124,11 @@ BAD = {
     'no terms of the bound': (
         (SMOKE, '--config.evaluate.options.bound_terms=0'),
         'evaluate.options.bound_terms: 0 of 49',
+    ),
+    'a field of a study': (
+        ('--mode=sweep', '--sweep=sweep.py', '--config.train.num_steps=5'),
+        '--config.train.num_steps: fields are set beside the --config that has them; '
+        'those of a study in its sweep.py',
     ),
     'None where there is no field': ((SMOKE, '--config.data.nam=None'), "no field 'nam'"),
     'None for a number': ((SMOKE, '--config.train.num_steps=None'), 'train.num_steps: None'),

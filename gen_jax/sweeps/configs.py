@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +12,19 @@ import ml_collections
 
 from gen_jax.errors import InputError
 from gen_jax.fields import section_of
-from gen_jax.sweeps.study import SEED, Point, Study, Trial, describe
+from gen_jax.sweeps.study import SEED, Point, Search, Study, Trial, describe
 from gen_jax.workdir import flat
 
 # Sections whose numbers may be others in each run.
 _SECTIONS = ('optim', 'method', 'ema')
+# Of fields, for people.
+_TYPES = {
+    bool: 'True or False',
+    int: 'a whole number',
+    float: 'a number',
+    str: 'a text',
+    tuple: 'a tuple',
+}
 
 
 def load_study(file: Path) -> Study:
@@ -27,16 +36,32 @@ def load_study(file: Path) -> Study:
     if not file.is_file():
         raise InputError(f'--sweep: there is no file {file}; give experiments/<study>/sweep.py')
     try:
-        study = _load(file).sweep()
-    except AttributeError as error:
-        raise InputError(f'--sweep: {file} has no function sweep(), or it fails: {error}') from None
+        module = _load(file)
+        study = module.sweep() if hasattr(module, 'sweep') else None
     except InputError as error:
         raise InputError(f'--sweep: {file}: {error}') from None
     except Exception as error:
-        raise InputError(f'--sweep: {file}: {type(error).__name__}: {error}') from None
+        raise InputError(f'--sweep: {file}: {_explain(error)}') from None
+    if not hasattr(module, 'sweep'):
+        raise InputError(f'--sweep: {file} has no function sweep(); write one that returns a Study')
     if not isinstance(study, Study):
         raise InputError(f'--sweep: sweep() of {file} returns {type(study).__name__}, not a Study')
+    if not study.metrics:
+        raise InputError(f'--sweep: {file}: metrics: the study names none; give ("FD",) or others')
     return study
+
+
+def _explain(error: Exception) -> str:
+    """What a study's file raised; of a field that its parts do not have, which ones there are."""
+    kind = next(
+        (kind for kind in (Study, Search) if f'{kind.__name__}.__new__' in str(error)), None
+    )
+    if kind is None:
+        return f'fails with {type(error).__name__}: {error}'
+    wrong = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    needed = ', '.join(field for field in kind._fields if field not in kind._field_defaults)
+    said = f'has no field {wrong[1]!r}' if wrong else f'needs {needed}'
+    return f'{kind.__name__} {said}; its fields are {", ".join(kind._fields)}'
 
 
 def config_of(trial: Trial):
@@ -130,4 +155,6 @@ def _set(config, name: str, value, where: str) -> None:
         else:
             section[field] = value
     except (TypeError, ValueError) as error:
-        raise InputError(f'{name}: {value!r} is of another type: {error} ({where})') from None
+        right = _TYPES.get(section.get_type(field))
+        reason = f'must be {right}' if right else f'is of another type: {error}'
+        raise InputError(f'{name}: {value!r} {reason} ({where})') from None

@@ -1,20 +1,26 @@
 """Pictures of a study: one for each metric, with a panel for each field that is varied."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use('Agg')  # writes files and needs no screen
 from matplotlib.figure import Figure
 
 from gen_jax.sweeps import results
-from gen_jax.sweeps.study import label, short
+from gen_jax.sweeps.study import short
 
 # That can be told apart; more of them, as of random points, are dots of one color.
 _MOST_LINES = 10
 # Values that are named side by side.
 _MOST_TICKS = 6
+# Between numbers that are all named where they lie, as a share of the axis.
+_LEAST_GAP = 0.04
+# Of a picture, in inches.
+_HEIGHT = 3.4
 
 
 def plot(metrics: Sequence[str], rows: Sequence[Mapping[str, str]], folder: Path) -> list[Path]:
@@ -24,17 +30,17 @@ def plot(metrics: Sequence[str], rows: Sequence[Mapping[str, str]], folder: Path
 
 def _plot(metric: str, rows: Sequence[Mapping[str, str]], path: Path) -> Path:
     """A panel for each field: the field along x, a line for each combination of the others; dots
-    are seeds, bars 95 % intervals over them."""
-    names = results.fields_of(rows)
-    points = results.points_of(rows)
-    num = max(len(names), 1)
-    figure = Figure(figsize=(4.2 * num, 3.4), layout='constrained')
-    panels = figure.subplots(1, num, squeeze=False)[0]
-    for index, panel in enumerate(panels):
+    are seeds, bars 95 % intervals over them. Fields that rise together share a panel."""
+    names, points = results.labels_of(rows), results.points_of(rows)
+    groups = _groups([*points])
+    figure = Figure(figsize=(4.2 * len(groups), _HEIGHT), layout='constrained')
+    panels = figure.subplots(1, len(groups), squeeze=False)[0]
+    for panel, group in zip(panels, groups, strict=True):
+        rest = [i for i in range(len(names)) if i not in group]
         lines = {}
         for key, own in points.items():
-            value = key[index] if names else ''
-            lines.setdefault(key[:index] + key[index + 1 :], {})[value] = own
+            line = lines.setdefault(tuple(key[i] for i in rest), {})
+            line[tuple(key[i] for i in group)] = own
         places = _places(
             panel, [*dict.fromkeys(value for line in lines.values() for value in line)]
         )
@@ -45,29 +51,49 @@ def _plot(metric: str, rows: Sequence[Mapping[str, str]], path: Path) -> Path:
             }
             color = 'C0' if len(lines) > _MOST_LINES else f'C{number}'
             _draw(panel, line, metric, moved, ', '.join(map(short, others)), color)
-        panel.set_xlabel(label(names[index]) if names else '')
+        panel.set_xlabel('\n'.join(names[i] for i in group))
         panel.set_ylabel(metric)
         if 1 < len(lines) <= _MOST_LINES:
-            others = [label(name) for i, name in enumerate(names) if i != index]
-            panel.legend(fontsize='small', title=', '.join(others))
+            title = textwrap.fill(', '.join(names[i] for i in rest), 24, break_long_words=False)
+            panel.legend(fontsize='small', title=title)
     # Without a version the same results make the same file.
     figure.savefig(path, dpi=110, metadata={'Software': None})
     return path
 
 
-def _places(panel, values: Sequence[str]) -> dict[str, float]:
-    """Where values stand along x: side by side with their names, or, if they are many numbers,
-    where these lie."""
-    numbers = {value: float(value) for value in values if _is_number(value)}
-    if len(numbers) < len(values):
-        places = {value: float(i) for i, value in enumerate(values)}
-    elif len(values) <= _MOST_TICKS:
-        places = {value: float(i) for i, value in enumerate(sorted(values, key=float))}
-    else:
-        if min(numbers.values()) > 0 and max(numbers.values()) > 10 * min(numbers.values()):
+def _groups(keys: Sequence[tuple[str, ...]]) -> list[list[int]]:
+    """The fields of each panel, by number: those whose panels would be the same, as of `zipped`."""
+    found = {}
+    for index, values in enumerate(zip(*keys, strict=True)):
+        order = _sorted([*dict.fromkeys(values)])
+        found.setdefault(tuple(map(order.index, values)), []).append(index)
+    return [*found.values()] or [[]]
+
+
+def _sorted(values: Sequence[str]) -> list[str]:
+    """Numbers by size; else the values as they stand."""
+    return sorted(values, key=float) if all(map(_is_number, values)) else [*values]
+
+
+def _places(panel, values: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], float]:
+    """Where values of a panel's fields stand along x: side by side with their names, or, if they
+    are many numbers, where those of the first field lie."""
+    firsts = {''.join(value[:1]): value for value in values}
+    if len(values) > _MOST_TICKS and all(map(_is_number, firsts)):
+        places = {value: float(first) for first, value in firsts.items()}
+        numbers = np.sort([*places.values()])
+        if numbers[0] > 0 and numbers[-1] > 10 * numbers[0]:
             panel.set_xscale('log')
-        return numbers
-    panel.set_xticks([*places.values()], [short(value) for value in places])
+            numbers = np.log(numbers)
+        if np.diff(numbers).min() < _LEAST_GAP * (numbers[-1] - numbers[0]):
+            return places
+        panel.minorticks_off()
+        panel.figure.set_figheight(_HEIGHT + 0.5)  # room for names that are upright
+    else:
+        places = {firsts[first]: float(i) for i, first in enumerate(_sorted([*firsts]))}
+    turned = 'horizontal' if _are_ranks(places) else 'vertical'
+    names = ['\n'.join(map(short, value)) for value in places]
+    panel.set_xticks([*places.values()], names, rotation=turned)
     return places
 
 

@@ -22,7 +22,7 @@ from scipy import stats
 from gen_jax.errors import InputError
 from gen_jax.passport import differences
 from gen_jax.sweeps.runner import DONE, failure
-from gen_jax.sweeps.study import CONFIG, SEED, Study, Trial, describe
+from gen_jax.sweeps.study import CONFIG, SEED, Study, Trial, describe, labels
 from gen_jax.workdir import read_json
 from gen_jax.writers import write_atomically
 
@@ -100,9 +100,13 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def fields_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """The columns that say which point a row is of, without those that are the same in all."""
-    columns = [*rows[0]]
-    own = columns[1 : columns.index(SEED)]
-    return [name for name in own if len({row[name] for row in rows}) > 1]
+    return [name for name in _fields(rows) if len({row[name] for row in rows}) > 1]
+
+
+def labels_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """These columns for people, told from those that are the same in all, too."""
+    found = labels(_fields(rows))
+    return [found[name] for name in fields_of(rows)]
 
 
 def points_of(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, ...], list[dict]]:
@@ -145,6 +149,11 @@ def baseline_of(study: Study, rows: Sequence[Mapping[str, str]]) -> tuple[str, .
     if key not in points_of(rows):
         raise InputError(f'baseline: there are no results of {describe(point)}')
     return key
+
+
+def _fields(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    columns = [*rows[0]]
+    return columns[1 : columns.index(SEED)]
 
 
 def _status(trial: Trial, folder: Path) -> str:

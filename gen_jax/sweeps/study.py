@@ -202,7 +202,8 @@ def make_trial(index: int, config: str, fields: Point) -> Trial:
     own = str(fields.get(CONFIG, config))
     fields = plain({name: value for name, value in fields.items() if name != CONFIG})
     words = [] if own == config else [short(own)]
-    words += [f'{label(name)}={short(value)}' for name, value in fields.items()]
+    said = labels([*fields])
+    words += [f'{said[name]}={short(value)}' for name, value in fields.items()]
     slug = re.sub(r'[^A-Za-z0-9_.=-]+', '_', ','.join(words).replace(',', '-'))[:80]
     digest = hashlib.sha256(identity({CONFIG: own, **fields}).encode()).hexdigest()[:8]
     return Trial(index, f'{slug}-{digest}', own, fields)
@@ -228,10 +229,17 @@ def describe(point: Point) -> str:
     return ', '.join(f'{name}={value}' for name, value in point.items()) or 'the config as it is'
 
 
-def label(field: str) -> str:
-    """A field for people: its last word, or the section's where that is 'name'."""
-    words = field.split('.')
-    return words[-2] if words[-1] == 'name' and len(words) > 1 else words[-1]
+def labels(fields: Sequence[str]) -> dict[str, str]:
+    """Fields for people: the last word of each, or the section's where that is 'name', with as many
+    words before it as tell it from the other fields."""
+    words = {field: field.removesuffix('.name').split('.') for field in fields}
+    found = {}
+    for field, own in words.items():
+        others = [other for name, other in words.items() if name != field]
+        ends = (own[start:] for start in reversed(range(len(own))))
+        alone = (end for end in ends if all(other[-len(end) :] != end for other in others))
+        found[field] = '.'.join(next(alone, [field]))
+    return found
 
 
 def short(value) -> str:

@@ -11,6 +11,7 @@ from gen_jax.workdir import config_values
 from gen_jax.writers import write_json
 
 CONFIG = 'configs/ddpm_8gaussians.py:smoke'
+IMPORT = 'from gen_jax.sweeps.study import Study\n'
 
 
 def trial(config=CONFIG, **fields):
@@ -34,8 +35,8 @@ def test_a_config_is_that_of_the_flags():
         (trial(optim__model__learning_rat=1.0), "'learning_rat' in optim.model; did you mean"),
         (trial(nothing=1), "nothing: there is no field 'nothing' in the config; there are"),
         (trial(seed__x=1), "seed.x: there is no field 'x' in seed, which is no section"),
-        (trial(ema__decay='much'), "ema.decay: 'much' is of another type"),
-        (trial(train__num_steps=1.5), 'train.num_steps: 1.5 is of another type'),
+        (trial(ema__decay='much'), "ema.decay: 'much' must be a number"),
+        (trial(train__num_steps=1.5), 'train.num_steps: 1.5 must be a whole number'),
         (trial(ema=1), 'ema: is a section'),
         (trial(seed=-1), 'seed: -1 must be from 0'),
         (trial(train__accumulate=3), 'accumulate'),
@@ -58,10 +59,17 @@ def test_what_cannot_run_is_refused(wrong, complaint, tmp_path):
     ('text', 'complaint'),
     [
         (None, 'there is no file'),
-        ('x = 1', 'has no function sweep()'),
+        ('x = 1', 'has no function sweep(); write one'),
+        ('def sweep():\n    return None.x', 'fails with AttributeError'),
         ('def sweep():\n    return {}', 'returns dict, not a Study'),
         ('def sweep():\n    return 1 / 0', 'ZeroDivisionError'),
         ('def sweep(', 'SyntaxError'),
+        (
+            f'{IMPORT}sweep = lambda: Study(base=1)',
+            "Study has no field 'base'; its fields are config",
+        ),
+        (f'{IMPORT}sweep = lambda: Study()', 'Study needs config; its fields are config, points'),
+        (f'{IMPORT}sweep = lambda: Study("x.py", [{{}}])', 'metrics: the study names none'),
         (
             'from gen_jax.sweeps.study import grid\ndef sweep():\n    return grid({})',
             'grid: no fields',

@@ -12,6 +12,7 @@ from gen_jax.sweeps.study import (
     crossed,
     draws,
     grid,
+    labels,
     make_trial,
     trials,
     zipped,
@@ -71,6 +72,15 @@ def test_a_name_is_of_the_fields_and_not_of_their_place():
     named = make_trial(0, CONFIG, {'method.process.name': 'gaussian.cosine', 'seed': 0})
     assert named.name.startswith('process=cosine-seed=0-')
     assert '/' not in make_trial(0, CONFIG, {'data.name': '../x y', 'seed': 0}).name
+
+
+def test_fields_of_one_last_word_have_the_words_that_tell_them_apart():
+    generator, discriminator = (f'optim.{x}.learning_rate' for x in ('generator', 'discriminator'))
+    trial = make_trial(0, CONFIG, {generator: 0.1, discriminator: 0.2, 'seed': 0})
+    said = 'generator.learning_rate=0.1-discriminator.learning_rate=0.2-seed=0-'
+    assert trial.name.startswith(said)
+    fields = ['a.x.name', 'b.x.name', 'rate', 'optim.rate', 'ema.decay']
+    assert [*labels(fields).values()] == ['a.x', 'b.x', 'rate', 'optim.rate', 'decay']
 
 
 @pytest.mark.parametrize(
