@@ -17,7 +17,12 @@ def get_config(arg: str = ''):
     """The run; 'smoke' is its tiny version."""
     config = dcgan_mnist.get_config()
     config.unlock()
-    models.play_r3gan(config, (64, 32, 16), group_width=16, penalty=0.5, num_steps=3000)
+    models.play_r3gan(config, (64, 32, 16), group_width=16, penalty=0.5, num_steps=44_000)
+    config.networks.generator.widths = (128, 64, 32)
+    config.data.batch_size = 8
+    config.ema.decay = 0.999
+    config.train.update(log_every=500, evaluate_every=11_000)
+    config.train.update(sample_every=2000, checkpoint_every=2000)
 
     if arg == 'smoke':
         models.shrink_gan(config, widths=(8, 8, 8), group_width=8)

@@ -16,7 +16,12 @@ def get_config(arg: str = ''):
     """The run; 'smoke' is its tiny version."""
     config = dcgan_mnist.get_config()
     config.unlock()
-    models.play_wgan_gp(config, channels=24, num_levels=2, num_steps=2500)
+    models.play_wgan_gp(config, channels=32, num_levels=2, num_steps=26_000)
+    config.data.batch_size = 16
+    config.method.discriminator_steps = 1
+    config.ema.decay = 0.999
+    config.train.update(log_every=500, evaluate_every=6500)
+    config.train.update(sample_every=2000, checkpoint_every=2000)
 
     if arg == 'smoke':
         models.shrink_gan(config, channels=8)
