@@ -3,6 +3,7 @@
 The best is found from the rows of `metrics.jsonl` alone, so a resumed run finds the same one.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -30,8 +31,9 @@ def better(metric: str) -> str:
 
 
 def cost(metric: str, value: float) -> float:
-    """The value as a number that is lower where it is better."""
-    return {'lower': value, 'higher': -value, 'half': abs(value - 0.5)}[better(metric)]
+    """The value as a number that is lower where it is better; infinite where none is better."""
+    costs = {'lower': value, 'higher': -value, 'half': abs(value - 0.5), 'nowhere': math.inf}
+    return costs[better(metric)]
 
 
 def best_step(rows: Iterable[Mapping], best_by: str | None, steps: Collection[int]) -> int | None:

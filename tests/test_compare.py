@@ -61,6 +61,18 @@ def test_a_metric_of_one_run_only_is_left_out(tmp_path, capsys):
     assert f'FD is not in {runs[1]}' in capsys.readouterr().out
 
 
+def test_what_is_better_nowhere_has_no_best(tmp_path, capsys):
+    runs = [evaluated(tmp_path / 'A'), evaluated(tmp_path / 'B')]
+    for value, run in enumerate(runs):
+        records = json.loads((run / 'evaluation.json').read_text())
+        records['logit_of_real'] = records['bits_per_dim'] | {
+            'metric': 'logit_of_real',
+            'value': float(value),
+        }
+        (run / 'evaluation.json').write_text(json.dumps(records))
+    assert 'logit_of_real' in compare(runs) and '*' not in capsys.readouterr().out
+
+
 def test_nothing_in_common_is_said_once(tmp_path, capsys):
     runs = [evaluated(tmp_path / 'A'), evaluated(tmp_path / 'B')]
     only = record(1.0, 0.1, 10, 'estimate', 'MMD')

@@ -104,6 +104,8 @@ def markdown(study: Study, rows: Sequence[Mapping[str, str]]) -> str:
 def _best(metric: str, measured: Mapping[tuple, Mapping[str, float]]) -> tuple | None:
     """The point whose mean is better than that of the next best by more than their seeds explain;
     None where there is none."""
+    if better(metric) == 'nowhere':
+        return None
     costs = {
         key: {seed: cost(metric, value) for seed, value in values.items()}
         for key, values in measured.items()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gen_jax.errors import InputError
-from gen_jax.selection import cost
+from gen_jax.selection import better, cost
 from gen_jax.sweeps import results
 from gen_jax.sweeps.runner import write_trials
 from gen_jax.sweeps.study import (
@@ -43,6 +43,8 @@ def check_search(study: Study) -> list[Trial]:
         raise InputError(f'search.num_trials: {search.num_trials} must be 1 or more')
     if search.metric not in study.metrics:
         raise InputError(f'search.metric: {search.metric!r} is none of metrics {study.metrics}')
+    if better(search.metric) == 'nowhere':
+        raise InputError(f'search.metric: no value of {search.metric!r} is better than another')
     check_laws('search.fields', search.fields)
     try:
         import optuna  # noqa: F401

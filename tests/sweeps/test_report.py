@@ -73,6 +73,14 @@ def test_a_picture_of_each_metric(folder):
         assert image.width > image.height > 200 and len(image.getcolors(1 << 20)) > 50
 
 
+def test_what_is_better_nowhere_has_no_best():
+    from gen_jax.sweeps.report import _best
+
+    measured = {('a',): {'0': 1.0, '1': 1.1}, ('b',): {'0': 9.0, '1': 9.1}}
+    assert _best('FD', measured) == ('a',)
+    assert _best('logit_of_real', measured) is None
+
+
 def test_many_numbers_stand_where_they_lie():
     pytest.importorskip('matplotlib')
     from matplotlib.figure import Figure

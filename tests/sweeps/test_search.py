@@ -80,6 +80,13 @@ def test_a_point_that_failed_has_no_answer_and_the_search_goes_on(tmp_path):
         (study(0), 'search.num_trials: 0'),
         (study(1)._replace(points=[{}]), 'points or a search'),
         (study(1)._replace(metrics=('KID',)), "search.metric: 'SW' is none"),
+        (
+            study(1)._replace(
+                metrics=('logit_of_real',),
+                search=study(1).search._replace(metric='logit_of_real'),
+            ),
+            "search.metric: no value of 'logit_of_real' is better",
+        ),
         (study(1, {}), 'search.fields: no fields'),
         (study(1, {'a': 3}), 'search.fields: a is 3'),
     ],
