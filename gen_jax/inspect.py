@@ -8,7 +8,7 @@ import jax
 from gen_jax import divergence
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
-from gen_jax.errors import CheckFailed, InputError
+from gen_jax.errors import CheckFailed
 from gen_jax.selection import best_step
 from gen_jax.writers import read_rows
 
@@ -30,9 +30,7 @@ def inspect(workdir: Path, config=None) -> list[dict]:
     facts, rows = workdirs.facts(workdir), read_rows(workdir / 'metrics.jsonl')
     last = max((row['step'] for row in rows), default=0)
     record = divergence.read_record(workdir) if (workdir / divergence.FILE).exists() else None
-    if 'num_steps' not in saved.get('train', {}):
-        raise InputError(f'--workdir: {workdir} has a config.json that is of no run')
-    print(f'{workdir}: rows to step {last:,} of {saved["train"]["num_steps"]:,}')
+    print(f'{workdir}: rows to step {last:,} of {saved.train.num_steps:,}')
     for start in facts.get('starts', []):
         where = f'{start["devices"]}, {start["processes"]} process(es)'
         print(f'  started {start["time"]} on {where}, commit {start["commit"]}')
@@ -44,7 +42,7 @@ def inspect(workdir: Path, config=None) -> list[dict]:
     found = []
     for folder in ('checkpoints', 'averages'):
         if (workdir / folder).is_dir():
-            found += _contents(workdir, folder, rows, saved['train']['best_by'])
+            found += _contents(workdir, folder, rows, saved.train.best_by)
     for damaged in sorted(workdir.glob('*/damaged-*')):
         print(f'  {damaged.relative_to(workdir)}: set aside')
     if config is not None:

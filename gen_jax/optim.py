@@ -51,6 +51,7 @@ _STACKED = 'blocks'
 _BLOCK = re.compile(rf'{_STACKED}|block_\d+')
 # What optax's optimizers call the tree that says where weights decay.
 _MASKS = ('mask', 'weight_decay_mask')
+_RATES = ('learning_rate', 'adam_learning_rate')
 
 
 def optimizer(
@@ -100,6 +101,24 @@ def optimizer(
         raise InputError(f'{field}.name: optax has no optimizer {name!r}; try adam, adamw or sgd')
     check_keywords(make, options, field, hidden=('learning_rate', 'field', *_MASKS))
     options |= {'learning_rate': learning_rate, **_mask(name, make, decayed, field)}
+    _check_values(name, options, clip_norm, skip_above, field)
+    for rate in _RATES:
+        if rate in options:
+            options[rate] = learning_rate_schedule(
+                options[rate], schedule, warmup_steps, stable_steps, decay_steps, final_rate, field
+            )
+            if updates_per_step != 1:
+                options[rate] = _by_update(options[rate], updates_per_step)
+    update = make(**options)
+    if clip_norm is not None:
+        update = optax.chain(optax.clip_by_global_norm(clip_norm), update)
+    return update if skip_above is None else skip_large(update, skip_above)
+
+
+def _check_values(
+    name: str, options: dict, clip_norm: float | None, skip_above: float | None, field: str
+) -> None:
+    """Raises InputError for a value out of its range."""
     if clip_norm is not None and not clip_norm > 0:
         raise InputError(f'{field}.clip_norm: {clip_norm} must be above 0, or None for no clipping')
     if skip_above is not None and not skip_above > (clip_norm or 0):
@@ -107,24 +126,14 @@ def optimizer(
             f'{field}.skip_above: {skip_above} must be above 0 and {field}.clip_norm, or None to '
             'skip no gradient'
         )
-    for rate in ('learning_rate', 'adam_learning_rate'):
-        if rate in options:
-            if not options[rate] > 0:
-                raise InputError(f'{field}.{rate}: {options[rate]} must be above 0')
-            options[rate] = learning_rate_schedule(
-                options[rate], schedule, warmup_steps, stable_steps, decay_steps, final_rate, field
-            )
-            if updates_per_step != 1:
-                options[rate] = _by_update(options[rate], updates_per_step)
+    for rate in _RATES:
+        if rate in options and not options[rate] > 0:
+            raise InputError(f'{field}.{rate}: {options[rate]} must be above 0')
     for beta in ('b1', 'b2'):
         if not 0 <= options.get(beta, 0) < 1:
             raise InputError(f'{field}.{beta}: {options[beta]} must be from 0 to below 1')
     if 'schedule_free' in name and options.get('b1') == 0:
         raise InputError(f'{field}.b1: 0 leaves no average to evaluate; it must be above 0')
-    update = make(**options)
-    if clip_norm is not None:
-        update = optax.chain(optax.clip_by_global_norm(clip_norm), update)
-    return update if skip_above is None else skip_large(update, skip_above)
 
 
 def _by_update(by_step: optax.Schedule, updates_per_step: float) -> optax.Schedule:
@@ -173,6 +182,13 @@ def evaluated_params(state: optax.OptState, params: Tree) -> Tree:
 
 def _is(kind: type, value) -> bool:
     return isinstance(value, kind)
+
+
+def steps_of_schedule(
+    warmup_steps: int = 0, stable_steps: int = 0, decay_steps: int | None = None, **others
+) -> int:
+    """The steps after which the rate stays, of an optimizer's section."""
+    return warmup_steps + stable_steps + (decay_steps or 0)
 
 
 def learning_rate_schedule(

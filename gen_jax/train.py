@@ -23,6 +23,7 @@ from gen_jax.checkpoint import Checkpoints
 from gen_jax.chores import Chores
 from gen_jax.data.dataset import Dataset, batch_indices
 from gen_jax.errors import Collapsed, Diverged, Preempted
+from gen_jax.optim import steps_of_schedule
 from gen_jax.run import Run, assemble, batches_after, compile_step, initialize, load_data
 from gen_jax.state import TrainState, Weights, count_parameters
 from gen_jax.types import Batch
@@ -71,7 +72,7 @@ def prepare(config, workdir: Path) -> Prepared:
     """Setup: everything that can be wrong is found before anything is written."""
     workdirs.check_processes(config)
     run = assemble(config)
-    workdirs.check(workdir, config)
+    workdirs.check_folder(workdir, config)
     changed = workdirs.changes(workdir, config)
     parts = config.train.accumulate
     parallel.check_batch_size(run.parallel, config.data.batch_size, 'data.batch_size', parts)
@@ -199,8 +200,7 @@ def _unfinished_schedules(config: ConfigDict) -> Iterator[str]:
     that was made shorter by `train.num_steps` alone, mostly."""
     num_steps = config.train.num_steps
     for player, section in config.optim.items():
-        last = section.get('warmup_steps', 0) + section.get('stable_steps', 0)
-        last += section.get('decay_steps') or 0
+        last = steps_of_schedule(**section)
         if last > num_steps:
             yield (
                 f'the rate of {player} would reach its end at step {last:,} '

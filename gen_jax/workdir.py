@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TextIO
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from gen_jax import hosts
@@ -42,6 +43,16 @@ def config_values(config) -> dict:
     return json.loads(config.to_json())
 
 
+def plain(value):
+    """The value as configs have it and flags are written with, the way back from JSON: lists as
+    tuples, NumPy's numbers as Python's; those of a section or a point too."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {name: plain(part) for name, part in value.items()}
+    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+
+
 def saved_config(workdir: Path) -> ConfigDict:
     """The config that the run in this folder was last started with.
 
@@ -51,14 +62,10 @@ def saved_config(workdir: Path) -> ConfigDict:
     path = workdir / 'config.json'
     if not path.exists():
         raise InputError(f'--workdir: {workdir} is not of a run: it has no config.json')
-    return ConfigDict(_with_tuples(read_json(path))).lock()
-
-
-def _with_tuples(value):
-    """What JSON keeps as lists was tuples."""
-    if isinstance(value, dict):
-        return {name: _with_tuples(of_it) for name, of_it in value.items()}
-    return tuple(_with_tuples(item) for item in value) if isinstance(value, list) else value
+    values = read_json(path)
+    if 'train.num_steps' not in flat(values):
+        raise InputError(f'--workdir: {path} is not the config of a run')
+    return ConfigDict(plain(values)).lock()
 
 
 def check_processes(config) -> None:
@@ -80,6 +87,11 @@ def check(workdir: Path, config) -> None:
         this run was given one.
     """
     check_processes(config)
+    check_folder(workdir, config)
+
+
+def check_folder(workdir: Path, config) -> None:
+    """Raises InputError where the folder cannot be written, or belongs to a different config."""
     nearest = workdir.absolute()
     while not os.path.exists(nearest):  # False also where looking is not allowed
         nearest = nearest.parent

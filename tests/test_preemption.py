@@ -35,11 +35,20 @@ FLAGS = (
 TIMES = ('seconds', 'examples_per_second')
 
 
+@pytest.fixture
+def heeded(number):
+    """What ignores a signal goes on doing so, and `nohup` has it ignored in all that it starts."""
+    before = signal.getsignal(number)
+    if before == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    signal.signal(number, before)
+
+
+@pytest.mark.usefixtures('heeded')
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_inside_a_signal_waits_for_the_check(number):
     before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
-    if signal.getsignal(number) == signal.SIG_IGN:
-        pytest.skip('what started the tests ignores this signal, as nohup does, and so do they')
     with preemption.watched():
         preemption.check()
         signal.raise_signal(number)

@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 from gen_jax.errors import CheckFailed, Diverged, InputError, Preempted
 from gen_jax.sweeps.configs import words_of
-from gen_jax.sweeps.study import Trial, plain
-from gen_jax.workdir import read_json
+from gen_jax.sweeps.study import Trial
+from gen_jax.workdir import plain, read_json
 from gen_jax.writers import write_json
 
 DONE, _TRIALS = 'DONE', 'sweep.json'

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gen_jax.errors import InputError
+from gen_jax.workdir import plain
 
 CONFIG, SEED = 'config', 'seed'
 Point = Mapping[str, Any]
@@ -207,16 +208,6 @@ def make_trial(index: int, config: str, fields: Point) -> Trial:
     slug = re.sub(r'[^A-Za-z0-9_.=-]+', '_', ','.join(words).replace(',', '-'))[:80]
     digest = hashlib.sha256(identity({CONFIG: own, **fields}).encode()).hexdigest()[:8]
     return Trial(index, f'{slug}-{digest}', own, fields)
-
-
-def plain(value):
-    """The value as configs have it and flags are written with: NumPy's numbers as Python's, lists
-    as tuples; of a point too."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Mapping):
-        return {name: plain(part) for name, part in value.items()}
-    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
 def identity(point: Point) -> str:
