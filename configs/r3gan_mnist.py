@@ -5,9 +5,9 @@
         --config.evaluate.scores.num=10000
 
 As `configs/r3gan_digits.py`, with three sizes, the larger the narrower, a stronger penalty, for it
-is of a whole image's slope, and batches of 8, which learn fastest on a CPU. Scores are taken in the
+is of a whole image's slope, and small batches, which learn faster on a CPU. Scores are taken in the
 features of a net that `configs/feature_net_mnist.py` trains and --mode=export writes: FD 0.16 after
-57 minutes on a CPU core, beside another run (seed 0, LOG.md).
+57 minutes on a CPU core beside other programs (seed 0, LOG.md).
 """
 
 from configs import common, dcgan_mnist, models

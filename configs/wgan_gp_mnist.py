@@ -5,9 +5,9 @@
         --config.evaluate.scores.num=10000
 
 As `configs/wgan_gp_digits.py`, with a level more, fewer channels, and one turn of the critic on
-batches of 16, which learn fastest on a CPU. Scores are taken in the features of a net that
+small batches, which learn faster on a CPU. Scores are taken in the features of a net that
 `configs/feature_net_mnist.py` trains and --mode=export writes: FD 0.13 after 59 minutes on a CPU
-core, beside another run (seed 0, LOG.md).
+core beside other programs (seed 0, LOG.md).
 """
 
 from configs import common, dcgan_mnist, models
