@@ -147,7 +147,7 @@ def main(argv: list[str]) -> None:
 
     # Imported here, so that --help and a mistyped flag are answered at once.
     from gen_jax import hosts, runtime
-    from gen_jax.workdir import saved_config
+    from gen_jax.workdir import other_commit, saved_config
 
     if config is None and MODE.value not in OF_FOLDERS:
         config = saved_config(workdir)
@@ -155,6 +155,8 @@ def main(argv: list[str]) -> None:
         *(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value),
         share_signals=MODE.value in ('train', 'together'),  # which alone has something to save
     )
+    if CONFIG.value is None and hosts.is_first() and (other := other_commit(workdir)):
+        print(f'{workdir} is of another commit, {other}; fields may have changed since')
     runtime.start()
     work = getattr(importlib.import_module(f'gen_jax.{MODE.value}'), MODE.value)
     if MODE.value == 'plan':

@@ -278,8 +278,8 @@ def play_r3gan(
 ) -> None:
     """R3GAN of small images: a block for each size, and both penalties of this weight, which falls
     to a half."""
-    fields = {'widths': widths, 'num_blocks': 1, 'expansion': 1, 'group_width': group_width}
-    play(config, 'r3gan', **fields, remat=False)
+    fields = {'widths': widths, 'num_blocks': (1,) * len(widths), 'expansion': 1}
+    play(config, 'r3gan', **fields, group_width=group_width, remat=False)
     config.method = gan(
         'adversarial.relativistic',
         latent_channels=64,

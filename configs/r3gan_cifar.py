@@ -26,7 +26,7 @@ def get_config(arg: str = ''):
         config,
         'r3gan',
         widths=(768, 768, 768, 768),
-        num_blocks=2,
+        num_blocks=(2, 2, 2, 2),
         expansion=2,
         group_width=16,
         remat=False,
@@ -56,5 +56,5 @@ def get_config(arg: str = ''):
     config.sample.options = common.truncation()
 
     if arg == 'smoke':
-        models.shrink_gan(config, widths=(8, 8), num_blocks=1, group_width=8)
+        models.shrink_gan(config, widths=(8, 8), num_blocks=(1, 1), group_width=8)
     return common.finish(config, arg)

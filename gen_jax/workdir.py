@@ -68,6 +68,17 @@ def saved_config(workdir: Path) -> ConfigDict:
     return ConfigDict(plain(values)).lock()
 
 
+def other_commit(workdir: Path) -> str | None:
+    """The commit that the run in this folder was last started at, where this code is of another
+    one: its config may have other fields. None where it is the same, or where git does not say."""
+    starts = facts(workdir).get('starts', [])
+    there, here = starts[-1].get('commit') if starts else None, commit()
+    if there is None or here is None:
+        return None
+    there, here = (name.removesuffix('+changes') for name in (there, here))
+    return there if there != here else None
+
+
 def check_processes(config) -> None:
     """Raises InputError where another process of this run was given a different config."""
     of_first = flat(json.loads(hosts.text_of_first(json.dumps(config_values(config)))))

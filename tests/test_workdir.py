@@ -103,6 +103,16 @@ def test_a_folder_gives_back_the_config_of_its_run(config, tmp_path):
         workdir.saved_config(tmp_path / 'samples')
 
 
+def test_a_folder_tells_of_another_commit(config, tmp_path, monkeypatch):
+    assert workdir.other_commit(tmp_path) is None
+    monkeypatch.setattr(workdir, 'commit', lambda: 'abc')
+    with workdir.opened(tmp_path, config, 'abc', SPEC, {}):
+        pass
+    for now, other in (('abc', None), ('abc+changes', None), (None, None), ('def', 'abc')):
+        monkeypatch.setattr(workdir, 'commit', lambda now=now: now)
+        assert workdir.other_commit(tmp_path) == other
+
+
 def test_the_file_of_a_tokenizer_may_lie_elsewhere(config, tmp_path):
     """What is in it is part of the data, whose fingerprint tells."""
     config = importlib.import_module('configs.gpt_text').get_config()

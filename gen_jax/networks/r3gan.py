@@ -123,8 +123,8 @@ class Basis(nn.Module):
 
 
 class Generator(nn.Module):
-    """Equation (2): stage s has `widths[s]` channels, and twice the height and width of the one
-    before it; `num_blocks` blocks each. The first is as high and wide as `shape` `[H, W, C]` says,
+    """Equation (2): stage s has `widths[s]` channels, `num_blocks[s]` blocks, and twice the height
+    and width of the one before it. The first is as high and wide as `shape` `[H, W, C]` says,
     4 x 4 of 32 x 32 with four stages, 7 x 7 of 28 x 28 with three.
 
     Inside a block are `expansion` times as many channels, in groups of `group_width`. With
@@ -141,7 +141,7 @@ class Generator(nn.Module):
     latent_channels: int
     num_classes: int | None = None
     widths: Sequence[int] = (768, 768, 768, 768)
-    num_blocks: int = 2
+    num_blocks: Sequence[int] = (2, 2, 2, 2)
     expansion: int = 2
     group_width: int = 16
     dtype: str = 'float32'
@@ -186,7 +186,7 @@ class Discriminator(nn.Module):
 
     num_classes: int | None = None
     widths: Sequence[int] = (768, 768, 768, 768)
-    num_blocks: int = 2
+    num_blocks: Sequence[int] = (2, 2, 2, 2)
     expansion: int = 2
     group_width: int = 16
     dtype: str = 'float32'
@@ -221,11 +221,12 @@ class Discriminator(nn.Module):
 def _blocks(network: Generator | Discriminator, h: Array, stage: int) -> Array:
     """h through the blocks of a stage."""
     block = nn.remat(Block) if network.remat else Block
-    for i in range(stage * network.num_blocks, (stage + 1) * network.num_blocks):
+    first = sum(network.num_blocks[:stage])
+    for i in range(first, first + network.num_blocks[stage]):
         h = block(
             expansion=network.expansion,
             group_width=network.group_width,
-            num_blocks=network.num_blocks * len(network.widths),
+            num_blocks=sum(network.num_blocks),
             dtype=network.dtype,
             name=f'block_{i}',
         )(h)
@@ -238,11 +239,16 @@ def _linear(features: int, dtype: str, name: str) -> nn.Dense:
 
 
 def _check_fields(network: Generator | Discriminator) -> None:
-    for name in ('num_blocks', 'expansion', 'group_width'):
+    for name in ('expansion', 'group_width'):
         if getattr(network, name) < 1:
             raise InputError(f'{name}: {getattr(network, name)} must be at least 1')
     if not network.widths or min(network.widths) < 1:
         raise InputError(f'widths: {network.widths} must be one number above 0 for each stage')
+    if len(network.num_blocks) != len(network.widths) or min(network.num_blocks) < 1:
+        raise InputError(
+            f'num_blocks: {network.num_blocks} must be one number of at least 1 for each of '
+            f'{len(network.widths)} widths'
+        )
     for width in network.widths:
         if width * network.expansion % network.group_width:
             raise InputError(

@@ -31,7 +31,7 @@ MODERN = {
     'qk_norm': True,
     'tied': False,
 }
-R3GAN = {'widths': (16, 8), 'num_blocks': 1, 'group_width': 8}
+R3GAN = {'widths': (16, 8), 'num_blocks': (1, 1), 'group_width': 8}
 STYLEGAN2 = {'widths': (16, 8), 'num_mapping_layers': 1}
 # What generators are called with, and their fields.
 LATENTS = jax.random.normal(jax.random.key(9), (2, 6)), jnp.array([0, 2])

@@ -12,7 +12,7 @@ from gen_jax.errors import InputError
 from gen_jax.networks import r3gan
 from gen_jax.networks.r3gan import Discriminator, Generator
 
-SMALL = {'widths': (16, 8), 'num_blocks': 1, 'group_width': 8}
+SMALL = {'widths': (16, 8), 'num_blocks': (1, 1), 'group_width': 8}
 LABELS = jnp.array([0, 2])
 
 
@@ -92,11 +92,20 @@ def test_a_block_is_its_equation():
 
 
 @pytest.mark.parametrize(
-    ('shape', 'widths', 'first'),
-    [((8, 8, 3), (16, 8), 4), ((8, 8, 1), (8, 8, 8), 2), ((28, 28, 1), (16, 16, 8), 7)],
+    ('shape', 'widths', 'num_blocks', 'first'),
+    [
+        ((8, 8, 3), (16, 8), (1, 1), 4),
+        ((8, 8, 1), (8, 8, 8), (1, 1, 1), 2),
+        ((28, 28, 1), (16, 16, 8), (3, 1, 2), 7),
+    ],
 )
-def test_shapes_from_the_smallest_image_on(shape, widths, first):
-    fields = {**SMALL, 'widths': widths}
+def test_shapes_from_the_smallest_image_on(shape, widths, num_blocks, first):
+    fields = {**SMALL, 'widths': widths, 'num_blocks': num_blocks}
+    blocks = [width for width, num in zip(widths, num_blocks, strict=True) for _ in range(num)]
+
+    def widths_of_blocks(params: dict) -> list[int]:
+        return [params[f'block_{i}']['conv_0']['kernel'].shape[2] for i in range(len(blocks))]
+
     generator, discriminator = Generator(shape, 5, **fields), Discriminator(**fields)
     z = normal(0, 2, 5)
     made, variables = jax.eval_shape(
@@ -104,6 +113,7 @@ def test_shapes_from_the_smallest_image_on(shape, widths, first):
     )
     assert made.shape == (2, *shape)
     assert variables['params']['basis']['embedding'].shape == (first, first, widths[0])
+    assert widths_of_blocks(variables['params']) == blocks
     logits, variables = jax.eval_shape(
         lambda: discriminator.init_with_output(
             jax.random.key(0), jnp.zeros((2, *shape)), train=True
@@ -111,10 +121,11 @@ def test_shapes_from_the_smallest_image_on(shape, widths, first):
     )
     assert logits.shape == (2,)
     assert variables['params']['basis']['embedding'].shape == (first, first, widths[0])
+    assert widths_of_blocks(variables['params']) == blocks
 
 
 def test_at_first_kernels_tables_and_bases_have_their_variances():
-    fields = {'num_classes': 64, 'widths': (96, 64), 'num_blocks': 1, 'group_width': 64}
+    fields = {'num_classes': 64, 'widths': (96, 64), 'num_blocks': (1, 1), 'group_width': 64}
     label = jnp.zeros(1, int)
     drawn = [
         jax.jit(functools.partial(network.init, train=True))(jax.random.key(0), *given, label)
@@ -185,13 +196,15 @@ def test_a_gradient_penalty_has_a_gradient_for_every_kernel():
 @pytest.mark.parametrize(
     ('name', 'fields'),
     [
-        ('num_blocks', {'num_blocks': 0}),
+        ('num_blocks', {'num_blocks': (0, 1)}),
+        ('num_blocks', {'num_blocks': (1,)}),
+        ('num_blocks', {'num_blocks': (1, 1, 1)}),
         ('expansion', {'expansion': 0}),
         ('group_width', {'group_width': 0}),
         ('group_width', {'group_width': 12}),
         ('widths', {'widths': ()}),
         ('widths', {'widths': (16, 0)}),
-        ('widths', {'widths': (16, 16, 16, 16, 16)}),
+        ('widths', {'widths': (16,) * 5, 'num_blocks': (1,) * 5}),
     ],
 )
 def test_fields_that_make_no_network_are_refused(name, fields):
