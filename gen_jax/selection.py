@@ -18,7 +18,7 @@ HIGHER_IS_BETTER = (
     *('active_units', 'psnr', 'code_usage', 'code_perplexity'),
 )
 BEST_AT_HALF = ('C2ST', 'nearer', 'told_apart')
-BEST_NOWHERE = ('logit_of_real', 'logit_of_made')
+BEST_NOWHERE = ('discriminator_loss', 'logit_of_real', 'logit_of_made')
 
 
 def better(metric: str) -> str:

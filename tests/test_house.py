@@ -252,7 +252,8 @@ def check_run(name: str, folder: Path) -> None:
     )
     of_data = {'eval/bits_per_dim', 'eval/nats_per_dim', 'eval/perplexity', 'eval/accuracy'}
     of_others = {'eval/mse', 'eval/latent_nats_per_dim', 'eval/told_apart'}
-    assert 'eval/loss' in rows[3] and (of_data | of_others) & rows[3].keys()
+    assert {'eval/loss', 'eval/discriminator_loss'} & rows[3].keys()
+    assert (of_data | of_others) & rows[3].keys()
     run = json.loads((folder / 'run.json').read_text())
     assert run['starts'][0]['devices'].startswith('8 x')
     if importlib.import_module(f'configs.{name}').get_config().train.sample_every is not None:

@@ -32,7 +32,7 @@ def test_the_best_is_looked_for_among_what_is_saved():
 
 
 def test_each_number_knows_where_better_lies():
-    names = ('FD', 'IS', 'accuracy', 'nearer', 'loss', 'told_apart', 'logit_of_made')
+    names = ('FD', 'IS', 'accuracy', 'nearer', 'loss', 'told_apart', 'discriminator_loss')
     assert [better(name) for name in names] == [
         *('lower', 'higher', 'higher', 'half', 'lower', 'half', 'nowhere')
     ]

@@ -49,7 +49,7 @@ from gen_jax.methods.method import (
 from gen_jax.types import Array, Batch, DataSpec, Key
 
 ESTIMATORS = {
-    'loss': "estimate (the discriminator's game, held-out examples beside samples)",
+    'discriminator_loss': "estimate (the discriminator's game, held-out examples beside samples)",
     'logit_of_real': 'estimate (mean answer of the discriminator to held-out examples)',
     'logit_of_made': 'estimate (the same to samples, one for each held-out example)',
     'told_apart': 'estimate (share of pairs of a held-out example and a sample in which the '
@@ -285,7 +285,7 @@ def _evaluate(
         players.judge(params, model_state, shown, label, train=False)[0] for shown in (x, made)
     )
     return {
-        'loss': players.game.discriminator(of_real, of_made),
+        'discriminator_loss': players.game.discriminator(of_real, of_made),
         'logit_of_real': of_real,
         'logit_of_made': of_made,
         'told_apart': gan_turns.told_apart(of_real, of_made),
