@@ -19,11 +19,12 @@ def get_config(arg: str = ''):
     config.unlock()
     models.play_r3gan(config, (64, 32, 16), group_width=16, penalty=0.5, num_steps=44_000)
     config.networks.generator.widths = (128, 64, 32)
+    config.networks.discriminator.num_blocks = (3, 1, 1)
     config.data.batch_size = 8
     config.ema.decay = 0.999
     config.train.update(log_every=500, evaluate_every=11_000)
     config.train.update(sample_every=2000, checkpoint_every=2000)
 
     if arg == 'smoke':
-        models.shrink_gan(config, widths=(8, 8, 8), group_width=8)
+        models.shrink_gan(config, widths=(8, 8, 8), num_blocks=(1, 1, 1), group_width=8)
     return common.finish(config, arg)
