@@ -4,9 +4,10 @@
     python launch.py --config=configs/wgan_gp_mnist.py --mode=evaluate \\
         --config.evaluate.scores.num=10000
 
-The game and the penalty of `configs/wgan_gp_digits.py` with the networks of `configs/r3gan_mnist.py`:
-small ones without norms, small batches, and one turn of the critic. Scores are taken in the features
-of a net that `configs/feature_net_mnist.py` trains and --mode=export writes.
+The game and the penalty of `configs/wgan_gp_digits.py` with the networks of
+`configs/r3gan_mnist.py`: small ones without norms, small batches, and one turn of the critic.
+Scores are taken in the features of a net that `configs/feature_net_mnist.py` trains and
+--mode=export writes.
 """
 
 from configs import common, models, r3gan_mnist
