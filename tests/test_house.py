@@ -31,6 +31,7 @@ OTHER_IMAGES = {
     'pixelcnn_cifar': 'pixelcnn_digits',
     'r3gan_mnist': 'r3gan_digits',
     'vdvae_cifar': 'vdvae_digits',
+    'wgan_gp_mnist': 'r3gan_digits',
 }
 
 # The losses of the first two steps of `:smoke`, seed 0, of configs of several methods.
