@@ -297,13 +297,14 @@ def diff_augment() -> ml_collections.ConfigDict:
     return section(name='diff_augment.diff_augment', policies=('color', 'translation', 'cutout'))
 
 
-def ada(steps: int) -> ml_collections.ConfigDict:
+def ada(steps: int, target: float | None = 0.6, p_max: float = 1.0) -> ml_collections.ConfigDict:
     """The same, as often as the discriminator's knowledge of real examples asks for; at the fastest
-    from never to always in so many `steps`."""
+    from never to always in so many `steps`. Without a target along half a cosine."""
     return section(
         name='ada.ada',
-        target=0.6,  # of the mean sign of its answers
+        target=placeholder(float) if target is None else target,  # of the mean sign of its answers
         steps=steps,
+        p_max=p_max,
         blit=True,
         geometry=True,
         color=True,

@@ -3,10 +3,11 @@
     python launch.py --config=configs/r3gan_cifar.py
     python launch.py --config=configs/r3gan_cifar.py --mode=evaluate
 
-The networks, the optimizer's rate and the penalties of the authors' code, along their cosines. What
-differs: Adam's second decay and the average are those of their end, where theirs begin at less, and
-the augmentation adapts, where theirs becomes as strong as 0.55 along a cosine. It is sized for many
-GPUs: 39,000 steps of 512 images are where the cosines end.
+The networks, the optimizer's rate, the penalties and the strength of the augmentation are those of
+the authors' code, along their cosines. What differs: Adam's second decay and the average are those
+of their end, where theirs begin at less, and of the augmentation's transforms theirs has cutout too,
+and changes colors half as often. It is sized for many GPUs: 39,000 steps of 512 images are where
+the cosines end.
 """
 
 from configs import common, models
@@ -40,9 +41,9 @@ def get_config(arg: str = ''):
         penalty_final=0.1,
         penalty_steps=_STEPS,
     )
-    config.method.augmentation = models.ada(steps=2000)
+    config.method.augmentation = models.ada(steps=_STEPS, target=None, p_max=0.55)
     models.use_adam(config, 2e-4, num_steps=_STEPS, final_rate=0.25)
-    config.ema.decay = 0.9999
+    config.ema.decay = 0.99993  # forgets half of 5e6 images
 
     config.train.num_steps = 2 * _STEPS
     config.train.log_every = 100

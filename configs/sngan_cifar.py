@@ -4,7 +4,7 @@
     python launch.py --config=configs/sngan_cifar.py --mode=evaluate
 
 The paper's residual networks, hinge loss, five turns of the discriminator for each of the
-generator's, and Adam. What differs: 64 examples in all turns, where the paper's generator has 128,
+generator's, and Adam, whose rate falls along a line. What differs: 64 examples in all turns, where the paper's generator has 128,
 samples are of averaged weights, and without labels. It is sized for one GPU.
 """
 
@@ -23,7 +23,7 @@ def get_config(arg: str = ''):
     config.networks.generator.update(channels=256, num_levels=3)
     config.networks.discriminator.update(channels=128, num_levels=2, num_blocks=2, spectral=True)
     config.method = models.gan('adversarial.hinge', discriminator_steps=5)
-    models.use_adam(config, 2e-4, num_steps=100_000, b2=0.9)
+    models.use_adam(config, 2e-4, num_steps=100_000, b2=0.9, schedule='linear')
     config.ema.decay = 0.9999
 
     config.train.num_steps = 100_000

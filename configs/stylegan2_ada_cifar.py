@@ -4,8 +4,9 @@
     python launch.py --config=configs/stylegan2_ada_cifar.py --mode=evaluate
     python launch.py --config=configs/stylegan2_ada_cifar.py --mode=sample --edit=mix
 
-The authors' settings for this set: 512 channels at every size, two layers between z and w, neither
-mixed styles nor path lengths, a discriminator without residual connections, R1 in every 16th step.
+The authors' settings for this set: 512 channels at every size, two layers between z and w and eight
+behind the discriminator's label, neither mixed styles nor path lengths, a discriminator without
+residual connections, R1 in every 16th step, images as they are and not mirrored.
 What differs: Adam's rate and decays are the same in those turns as in others, and the average has
 one decay from the beginning. It is sized for one GPU, for days: 1,560,000 steps of 64 images.
 """
@@ -19,16 +20,16 @@ def get_config(arg: str = ''):
 
     common.use_images(config, 'tfds', 'cifar10')
     config.data.batch_size = 64
-    config.data.flip = True
 
-    shared = {'widths': (512, 512, 512, 512), 'num_mapping_layers': 2, 'remat': False}
+    shared = {'widths': (512, 512, 512, 512), 'remat': False}
     config.networks.generator = common.section(
-        name='stylegan2.Generator', style_channels=512, **shared
+        name='stylegan2.Generator', style_channels=512, num_mapping_layers=2, **shared
     )
     config.networks.discriminator = common.section(
         name='stylegan2_discriminator.Discriminator',
         architecture='plain',
         mbstd_group=32,
+        num_mapping_layers=8,
         **shared,
     )
     config.method = models.gan(

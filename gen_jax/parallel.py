@@ -46,6 +46,11 @@ class Parallel(NamedTuple):
         return math.prod(self.mesh.shape[axis] for axis in BATCH_AXES)
 
     @property
+    def apart(self) -> int:
+        """How many devices see nothing of a batch but their own part of it."""
+        return self.batch_devices if self.strategy == 'pmap' else 1
+
+    @property
     def replicated(self) -> NamedSharding:
         """On every device, whole."""
         return NamedSharding(self.mesh, PartitionSpec())

@@ -74,7 +74,7 @@ def assemble(
         described = modality(config).describe(**data_options(config))
         spec, partly_labeled = described.spec, described.partly_labeled
     method, optimizers = players(config, spec)
-    _check_batch_parts(config, method)
+    _check_batch_parts(config, method, layout.apart)
     if partly_labeled and not method.learns_unlabeled:
         raise InputError(
             'data.labels_per_class: this method does not learn from images without a label; set '
@@ -112,14 +112,17 @@ def players(config, spec: DataSpec) -> tuple[Method, dict[str, optax.GradientTra
     }
 
 
-def _check_batch_parts(config, method: Method) -> None:
-    """Raises InputError where a batch cannot be split into the parts that the method takes."""
-    size, parts = config.data.batch_size, config.train.accumulate * method.batch_parts
-    if method.batch_parts > 1 and size % parts:
+def _check_batch_parts(config, method: Method, devices: int) -> None:
+    """Raises InputError where a batch cannot be split into the parts that the method takes, on each
+    of so many devices that take theirs apart."""
+    parts = config.train.accumulate * method.batch_parts
+    size, each = config.data.batch_size, parts * devices
+    if method.batch_parts > 1 and size % each:
+        on_each = f' on each of {devices} devices' if devices > 1 else ''
         raise InputError(
             f'data.batch_size: {size} examples do not divide into the {parts} parts that a step '
-            'takes one after the other (method.discriminator_steps times train.accumulate); use a '
-            f'multiple of {parts}'
+            'takes one after the other (method.discriminator_steps times train.accumulate)'
+            f'{on_each}; use a multiple of {each}'
         )
 
 

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_jax.augmentations.augmentation import Augmentation, check_images
+from gen_jax.augmentations.augmentation import Augmentation, Rule, check_images
 from gen_jax.augmentations.warping import moved, rotation, scaling, translation, warped
 from gen_jax.errors import InputError
 from gen_jax.types import Array, DataSpec, Key
@@ -38,8 +38,9 @@ _product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 def ada(
     spec: DataSpec,
-    target: float = 0.6,
+    target: float | None = 0.6,
     steps: int = 7_800,
+    p_max: float = 1.0,
     blit: bool = True,
     geometry: bool = True,
     color: bool = True,
@@ -47,18 +48,21 @@ def ada(
 ) -> Augmentation:
     """Those of (1), (2), (3) that are wanted.
 
-    p moves by 1 / `steps` in a training step; the default is the 500k images of the paper, in
-    batches of 64. Without `xflip`, (1) does not mirror: for images whose mirror images are others,
+    p moves by 1 / `steps` in a training step, up to `p_max`; the default is the 500k images of the
+    paper, in batches of 64. Without a `target` it goes along half a cosine to `p_max` instead, over
+    so many steps. Without `xflip`, (1) does not mirror: for images whose mirror images are others,
     as of digits and letters.
 
     Raises:
       InputError: data that is not images, or numbers that make no augmentation.
     """
     check_images('ada', spec)
-    if not -1 < target < 1:
+    if target is not None and not -1 < target < 1:
         raise InputError(f'target: {target} must be between -1 and 1, as E[sign D(x)] is')
     if steps < 1:
         raise InputError(f'steps: {steps} must be at least 1')
+    if not 0 < p_max <= 1:
+        raise InputError(f'p_max: {p_max} must be above 0 and at most 1, as a probability is')
     if not (blit or geometry or color):
         raise InputError('blit, geometry, color: all are False; set one of them to True')
     channels = spec.shape[-1]
@@ -82,7 +86,7 @@ def ada(
             result = _where_changed(colors, recolored(result, colors), result)
         return result
 
-    return Augmentation(apply, target, steps)
+    return Augmentation(apply, Rule(target, steps, p_max))
 
 
 def blit_maps(key: Key, strength: Array, num: int, size: tuple[int, int], xflip: bool) -> Array:

@@ -9,7 +9,12 @@ How strong it is may follow how far the discriminator knows its examples by hear
 D(x)] over real x tells: 0 where it knows none, 1 where it knows all (Karras et al. 2020a, section
 3.1).
 
-    (1) p' = clip(p + sign(r - target) / steps, 0, 1)
+    (1) p' = clip(p + sign(r - target) / steps, 0, p_max)
+
+Where D's level says nothing, as in games of differences alone, p may go along a schedule instead
+(Huang et al. 2024, R3GAN):
+
+    (2) p = p_max (1 - cos(pi min(step / steps, 1))) / 2
 """
 
 from collections.abc import Callable
@@ -21,28 +26,41 @@ from gen_jax.errors import InputError
 from gen_jax.types import Array, DataSpec, Key
 
 
+class Rule(NamedTuple):
+    """How the strength of an augmentation moves, from 0: by (1), or by (2) without a target."""
+
+    target: float | None
+    steps: int
+    p_max: float = 1.0
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it is (1)."""
+        return self.target is not None
+
+
 class Augmentation(NamedTuple):
     """A way to augment images.
 
     apply: `(x [B, H, W, C] in about [-1, 1], key, strength) -> x`. `strength` is p, float32 `[]`
       from 0 to 1: the probability that a transform happens to a row; at 0 the result is x. What
       happens to a row follows from the key and B alone, and is affine in x.
-    target, steps: those of (1); None where p does not adapt, and is 1.
+    rule: how p moves; None where it is 1.
     """
 
     apply: Callable[[Array, Key, Array], Array]
-    target: float | None = None
-    steps: int | None = None
-
-    @property
-    def adapts(self) -> bool:
-        """Whether p follows (1), from 0."""
-        return self.steps is not None
+    rule: Rule | None = None
 
 
-def next_strength(strength: Array, sign: Array, target: float, steps: int) -> Array:
+def next_strength(strength: Array, sign: Array, rule: Rule) -> Array:
     """Equation (1): p after a training step in which the mean of sign D(x) was `sign`."""
-    return jnp.clip(strength + jnp.sign(sign - target) / steps, 0, 1)
+    return jnp.clip(strength + jnp.sign(sign - rule.target) / rule.steps, 0, rule.p_max)
+
+
+def scheduled_strength(step: Array, rule: Rule) -> Array:
+    """Equation (2): p in a training step."""
+    share = jnp.minimum(step / rule.steps, 1.0)
+    return rule.p_max * (1 - jnp.cos(jnp.pi * share)) / 2
 
 
 def check_images(name: str, spec: DataSpec) -> None:

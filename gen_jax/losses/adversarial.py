@@ -35,11 +35,14 @@ class Adversarial(NamedTuple):
     discriminator: `(logits of real examples, logits of made ones) -> [B]`.
     generator: `(logits of made examples, logits of real ones) -> [B]`.
     is_relativistic: whether the generator's loss looks at the latter; else they may be None.
+    has_level: whether the sign of a logit means something; not so where both losses, and every
+      penalty on slopes, stay as they are when a number is added to all logits.
     """
 
     discriminator: Callable[[Array, Array], Array]
     generator: Callable[[Array, Array | None], Array]
     is_relativistic: bool = False
+    has_level: bool = True
 
 
 def hinge() -> Adversarial:
@@ -63,6 +66,7 @@ def wasserstein() -> Adversarial:
     return Adversarial(
         lambda real, made: mean_per_example(made - real),
         lambda made, real=None: -mean_per_example(made),
+        has_level=False,
     )
 
 
@@ -80,4 +84,5 @@ def relativistic() -> Adversarial:
         lambda real, made: mean_per_example(jax.nn.softplus(made - real)),
         lambda made, real: mean_per_example(jax.nn.softplus(real - made)),
         is_relativistic=True,
+        has_level=False,
     )

@@ -57,4 +57,5 @@ def path_lengths(synthesize: Callable[[Array], Array], w: Array, key: Key) -> Ar
     shape = jax.eval_shape(synthesize, w).shape
     y = jax.random.normal(key, shape) / jnp.sqrt(shape[1] * shape[2])
     slope = jax.grad(lambda w: jnp.sum(synthesize(w) * y))(w)
-    return jnp.sqrt(jnp.mean(jnp.sum(slope**2, -1), -1))
+    squares = jnp.mean(jnp.sum(slope**2, -1), -1)
+    return jnp.sqrt(jnp.maximum(squares, 1e-12))  # the root has no slope at zero

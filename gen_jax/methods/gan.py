@@ -5,13 +5,15 @@
         on fresh latents                                               (Goodfellow et al. 2014)
     (2) the discriminator's loss is that of its game, and besides
             r1 R1 + r2 R2 + gradient_penalty GP + consistency C        (`losses/penalties.py`)
-        R1, R2 and GP are part of its turn, or with `penalty_every` k > 1 a turn of their own, in
-        each k-th step, with k times the weight: 'lazy' regularization  (Karras et al. 2020). Their
+        R1, R2 and GP are part of its turns, or with `penalty_every` k > 1 a turn of their own, in
+        each k-th step, with the weight of all turns of k steps: 'lazy'
+        regularization                                                  (Karras et al. 2020). Their
         weights may fall to `penalty_final` times what they are, over `penalty_steps` steps
     (3) the generator's loss is that of its game; in each `path_length_every`-th step it has a turn
         of its own with `path_length` times so many path lengths        (Karras et al. 2020)
     (4) both see augmented examples, real and made ones alike (Zhao et al. 2020; Karras et al.
-        2020a), an adaptive augmentation as strong as E sign D(x) over real examples asks for.
+        2020a), an adaptive augmentation as strong as E sign D(x) over real examples asks for, or
+        one as strong as a schedule says (Huang et al. 2024).
         With `consistency` the game is played on examples as they are, and C holds the answers to
         augmented ones to theirs, for real and made ones                (Zhao et al. 2021, bCR)
     (5) diversity = the mean distance of a made example to the nearest other one of its batch,
@@ -32,7 +34,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax.augmentations.augmentation import Augmentation
-from gen_jax.errors import InputError
+from gen_jax.errors import InputError, in_section
 from gen_jax.losses.adversarial import Adversarial
 from gen_jax.methods import gan_turns
 from gen_jax.methods.gan_players import AUGMENTATION, DISCRIMINATOR, GENERATOR, Players
@@ -135,7 +137,6 @@ def gan(
         networks[DISCRIMINATOR](num_classes=num_classes),
         adversarial,
         augmentation,
-        spec,
         latent_channels,
         num_classes,
         style_mixing,
@@ -182,20 +183,28 @@ def _check_parts(
                 f'method.{name}: {value}, and the generator has no styles; set it to 0, or '
                 "networks.generator.name to 'stylegan2.Generator'"
             )
-    if consistency and (players.augmentation is None or players.augmentation.adapts):
+    augmentation = players.augmentation
+    rule = None if augmentation is None else augmentation.rule
+    if consistency and (augmentation is None or rule is not None):
         raise InputError(
-            f'method.consistency: {consistency}; it is of augmentations that do not adapt; set '
+            f'method.consistency: {consistency}; it is of augmentations of one strength; set '
             "method.augmentation.name to 'diff_augment.diff_augment', or this to 0"
+        )
+    if rule is not None and rule.adapts and not players.game.has_level:
+        raise InputError(
+            f'method.augmentation.target: {rule.target} is of the sign of logits, which means '
+            'nothing in a game of their differences; set it to None, for a schedule, or '
+            'method.adversarial.name to a game with a level'
         )
     if every > 1 and not weights.any:
         raise InputError(
             f'method.penalty_every: {every} without a penalty; set r1, r2 or gradient_penalty, or '
             'this to 1'
         )
-    if (weights.final == 1) != (weights.steps == 0):
+    if (weights.final == 1) != (weights.steps == 0) or (weights.steps and not weights.any):
         raise InputError(
             f'method.penalty_final, method.penalty_steps: {weights.final} and {weights.steps}; 1 '
-            'and 0 where the weights stay, or neither'
+            'and 0 where the weights stay or there are none, or neither'
         )
 
 
@@ -212,7 +221,7 @@ def _discriminator_phases(
         for turn in range(players.discriminator_steps)
     ]
     if every > 1:
-        loss = functools.partial(gan_turns.penalty_turn, players, weights, every)
+        loss = functools.partial(gan_turns.penalty_turn, players, weights, consistency, every)
         phases.append(Phase(DISCRIMINATOR, loss, every, 'penalty'))
     return phases
 
@@ -233,18 +242,20 @@ def _init(players: Players, has_paths: bool, key: Key, batch: Batch) -> tuple[di
     x, label = jnp.zeros_like(batch['x']), players.label(batch)
     z = jnp.zeros((len(x), players.latent_channels))
     rngs = {'params': generator_key, 'noise': noise_key}
-    made = {
-        GENERATOR: players.generator.init(rngs, z, label, train=False),
-        DISCRIMINATOR: players.discriminator.init(discriminator_key, x, label, train=False),
-    }
+    made = {GENERATOR: players.generator.init(rngs, z, label, train=False)}
+    with in_section(f'networks.{DISCRIMINATOR}'):  # which meets the examples' shape only now
+        made[DISCRIMINATOR] = players.discriminator.init(discriminator_key, x, label, train=False)
     params = {player: variables['params'] for player, variables in made.items()}
     states = {
         player: {name: value for name, value in variables.items() if name != 'params'}
         for player, variables in made.items()
     }
     model_state = {player: state for player, state in states.items() if state}
-    if players.augmentation is not None and players.augmentation.adapts:
-        model_state[AUGMENTATION] = {'strength': jnp.float32(0), 'sign': jnp.float32(0)}
+    rule = None if players.augmentation is None else players.augmentation.rule
+    if rule is not None:
+        model_state[AUGMENTATION] = {'strength': jnp.float32(0)}
+        if rule.adapts:
+            model_state[AUGMENTATION]['sign'] = jnp.float32(0)
     if has_paths:
         model_state[PATH_LENGTH] = jnp.float32(0)
     return params, model_state
@@ -288,7 +299,7 @@ def _evaluate(
         'discriminator_loss': players.game.discriminator(of_real, of_made),
         'logit_of_real': of_real,
         'logit_of_made': of_made,
-        'told_apart': gan_turns.told_apart(of_real, of_made),
+        'told_apart': gan_turns.told_apart(of_real, of_made, batch.get('mask')),
     }
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from gen_jax.augmentations.augmentation import Augmentation
 from gen_jax.losses.adversarial import Adversarial
-from gen_jax.types import Array, Batch, DataSpec, Key, Tree
+from gen_jax.types import Array, Batch, Key, Tree
 
 GENERATOR, DISCRIMINATOR = 'generator', 'discriminator'
 # The entry of `model_state` that says how strong an augmentation is by now.
@@ -27,7 +27,6 @@ class Players(NamedTuple):
     discriminator: nn.Module
     game: Adversarial
     augmentation: Augmentation | None
-    spec: DataSpec
     latent_channels: int
     num_classes: int | None
     style_mixing: float  # the share of examples that are made of two latents
@@ -56,6 +55,11 @@ class Players(NamedTuple):
             return array.reshape(-1, self.discriminator_steps, *array.shape[1:])[:, turn]
 
         return rows(x), None if label is None else rows(label)
+
+    def of_plain(self, consistency: float) -> 'Players':
+        """These, or where their answers to augmented examples are held to those to examples as they
+        are, the same without an augmentation: their game is of the latter (Zhao et al. 2021)."""
+        return self._replace(augmentation=None) if consistency else self
 
     def latents(self, key: Key, num: int) -> Array:
         """z `[num, latent_channels]`."""
@@ -133,7 +137,7 @@ class Players(NamedTuple):
         if self.augmentation is None:
             return x
         strength = jnp.float32(1)
-        if self.augmentation.adapts:
+        if self.augmentation.rule is not None:
             strength = model_state[AUGMENTATION]['strength']
         return self.augmentation.apply(x, key, strength)
 

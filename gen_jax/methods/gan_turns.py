@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gen_jax.augmentations.augmentation import next_strength
+from gen_jax.augmentations.augmentation import next_strength, scheduled_strength
 from gen_jax.losses import penalties
 from gen_jax.methods.gan_players import AUGMENTATION, DISCRIMINATOR, GENERATOR, Players
 from gen_jax.types import Array, Batch, Key
@@ -73,7 +73,7 @@ def discriminator_turn(
     """Equation (2)."""
     model_state = state.model_state
     shown = _shown(players, turn, params, model_state, batch, key)
-    game = players if not consistency else players._replace(augmentation=None)
+    game = players.of_plain(consistency)
     logits, after = [], model_state
     for x, x_key in ((shown.real, shown.real_key), (shown.made, shown.made_key)):
         answer, own = game.judge_augmented(params, after, shown.label, x_key)(x)
@@ -86,7 +86,8 @@ def discriminator_turn(
         values['consistency'] = _consistency(players, params, model_state, shown)
         asked = asked + consistency * values['consistency']
     if AUGMENTATION in model_state:
-        after = {**after, AUGMENTATION: _adapted(players, model_state[AUGMENTATION], logits[0])}
+        if turn == 0:
+            after = {**after, AUGMENTATION: _moved(players, state, logits[0])}
         values['augmentation'] = after[AUGMENTATION]['strength']
     loss = loss + asked
     metrics = {
@@ -98,24 +99,28 @@ def discriminator_turn(
     return loss, (after, metrics | values)
 
 
-def told_apart(real: Array, made: Array) -> Array:
-    """The share of made examples that each real one is put before, by logits `[B]`: `[B]`."""
-    return jnp.mean(real[:, None] > made, 1)
+def told_apart(real: Array, made: Array, mask: Array | None = None) -> Array:
+    """The share of made examples that each real one is put before, by logits `[B]`: `[B]`. Equal
+    logits count half, and made examples whose `mask` `[B]` is 0 not at all."""
+    return jnp.average((1 + jnp.sign(real[:, None] - made)) / 2, 1, mask)
 
 
 def penalty_turn(
     players: Players,
     weights: Weights,
+    consistency: float,
     every: int,
     params: Mapping,
     state,
     batch: Batch,
     key: Key,
 ) -> Turn:
-    """The lazy part of (2)."""
+    """The lazy part of (2), which stands for those of all turns since the one before it."""
     shown = _shown(players, 0, params, state.model_state, batch, key)
-    values = _penalties(players, weights, params, state.model_state, shown)
-    return every * _weighed(weights, values, state.step), (state.model_state, values)
+    game = players.of_plain(consistency)
+    values = _penalties(game, weights, params, state.model_state, shown)
+    turns = every * players.discriminator_steps
+    return turns * _weighed(weights, values, state.step), (state.model_state, values)
 
 
 def _penalties(
@@ -159,12 +164,14 @@ def _consistency(players: Players, params: Mapping, model_state: Mapping, shown:
     return total
 
 
-def _adapted(players: Players, before: Mapping, real_logits: Array) -> dict[str, Array]:
-    """Equation (4): how strong an augmentation is after a batch of real examples."""
+def _moved(players: Players, state, real_logits: Array) -> dict[str, Array]:
+    """Equation (4): how strong an augmentation is after a step's first batch of real examples."""
+    before, rule = state.model_state[AUGMENTATION], players.augmentation.rule
+    if not rule.adapts:
+        return {'strength': scheduled_strength(state.step, rule)}
     sign = jnp.mean(jnp.sign(real_logits))
     sign = _SIGN_DECAY * before['sign'] + (1 - _SIGN_DECAY) * sign
-    rule = players.augmentation.target, players.augmentation.steps
-    strength = next_strength(before['strength'], sign, *rule)
+    strength = next_strength(before['strength'], sign, rule)
     return jax.lax.stop_gradient({'strength': strength, 'sign': sign})
 
 
@@ -181,7 +188,7 @@ def generator_turn(
     draw_key, real_key, made_key = jax.random.split(key, 3)
     model_state = state.model_state
     made, own = players.make(params, model_state, draw_key, len(x), label, train=True)
-    game = players if not consistency else players._replace(augmentation=None)
+    game = players.of_plain(consistency)
     made_logits, _ = game.judge_augmented(params, model_state, label, made_key)(made)
     real_logits = None
     if players.game.is_relativistic:
@@ -205,11 +212,12 @@ def nearest(x: Array) -> Array:
 def path_length_turn(
     players: Players, weight: float, params: Mapping, state, batch: Batch, key: Key
 ) -> Turn:
-    """The lazy part of (3), on half of a batch, as the paper has it."""
+    """The lazy part of (3), on half of what a turn has, as the paper has it: every other row, so
+    that rows stay on their devices."""
     draw_key, noise_key, key = jax.random.split(key, 3)
-    num = max(len(batch['x']) // 2, 1)
-    label = players.label(batch)
-    label = None if label is None else label[:num]
+    x, label = players.part(batch, 0)
+    num = len(x[::2])
+    label = None if label is None else label[::2]
     model_state = state.model_state
     z = players.latents(draw_key, num)
     w, _ = players.styles(params, model_state, z, label, train=False)

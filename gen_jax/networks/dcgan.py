@@ -110,19 +110,13 @@ class Discriminator(nn.Module):
             h = block(self.channels * 2**level, level > 0, self.dtype, name=f'block_{level}')(
                 h, train
             )
-        h = h.reshape(len(h), -1)
-        out = nn.Dense(1, kernel_init=_kernel_init, dtype=self.dtype, name='out')(h)
-        logits = out[:, 0].astype('float32')
+        # A game lives on differences of logits, which half precision would round away.
+        h = h.reshape(len(h), -1).astype('float32')
+        logits = nn.Dense(1, kernel_init=_kernel_init, name='out')(h)[:, 0]
         if self.num_classes is None:
             return logits
-        table = nn.Embed(
-            self.num_classes,
-            h.shape[-1],
-            embedding_init=_kernel_init,
-            dtype=self.dtype,
-            name='label',
-        )
-        return logits + jnp.sum(table(label) * h, -1, dtype='float32')
+        table = nn.Embed(self.num_classes, h.shape[-1], embedding_init=_kernel_init, name='label')
+        return logits + jnp.sum(table(label) * h, -1)
 
 
 class UpBlock(nn.Module):

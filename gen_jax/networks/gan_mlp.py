@@ -81,12 +81,13 @@ class Discriminator(nn.Module):
     def __call__(self, x: Array, label: Array | None = None, *, train: bool) -> Array:
         """Logits float32 `[B]` of x float32 `[B, ...]` and label int32 `[B]` or None. `train`
         changes nothing here."""
-        h = _run(self, x.reshape(len(x), -1))
-        logits = nn.Dense(1, dtype=self.dtype, name='out')(h)[:, 0].astype('float32')
+        # A game lives on differences of logits, which half precision would round away.
+        h = _run(self, x.reshape(len(x), -1)).astype('float32')
+        logits = nn.Dense(1, name='out')(h)[:, 0]
         if self.num_classes is None:
             return logits
-        table = nn.Embed(self.num_classes, h.shape[-1], dtype=self.dtype, name='label')
-        return logits + jnp.sum(table(label) * h, -1, dtype='float32')
+        table = nn.Embed(self.num_classes, h.shape[-1], name='label')
+        return logits + jnp.sum(table(label) * h, -1)
 
 
 class Layer(nn.Module):

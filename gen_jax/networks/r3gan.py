@@ -209,12 +209,13 @@ class Discriminator(nn.Module):
                 h = filtered_downsample(h)
         basis = Basis(size, self.widths[0], 1 / math.sqrt(math.prod(size)), name='basis')()
         features = (h.astype('float32') * basis).sum((1, 2))
+        # A game lives on differences of logits, which half precision would round away.
         if self.num_classes is None:
-            return _linear(1, self.dtype, 'out')(features)[:, 0].astype('float32')
+            return _linear(1, 'float32', 'out')(features)[:, 0]
         channels = self.widths[0]
         init = nn.initializers.normal(1 / math.sqrt(self.num_classes * channels))
         table = nn.Embed(self.num_classes, channels, embedding_init=init, name='label')
-        projected = _linear(channels, self.dtype, 'out')(features).astype('float32')
+        projected = _linear(channels, 'float32', 'out')(features)
         return (projected * table(label)).sum(-1)
 
 

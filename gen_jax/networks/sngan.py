@@ -138,19 +138,13 @@ class Discriminator(nn.Module):
                 dtype=self.dtype,
                 name=f'block_{i}',
             )(h, update)
-        features = nn.relu(h).sum((1, 2), dtype='float32').astype(self.dtype)
-        out = nn.Dense(1, kernel_init=kernel_init, dtype=self.dtype, name='out')
-        logits = normalized(out)(features)[:, 0].astype('float32')
+        # A game lives on differences of logits, which half precision would round away.
+        features = nn.relu(h).sum((1, 2), dtype='float32')
+        logits = normalized(nn.Dense(1, kernel_init=kernel_init, name='out'))(features)[:, 0]
         if self.num_classes is None:
             return logits
-        table = nn.Embed(
-            self.num_classes,
-            self.channels,
-            embedding_init=kernel_init,
-            dtype=self.dtype,
-            name='label',
-        )
-        return logits + jnp.sum(normalized(table)(label) * features, -1, dtype='float32')
+        table = nn.Embed(self.num_classes, self.channels, embedding_init=kernel_init, name='label')
+        return logits + jnp.sum(normalized(table)(label) * features, -1)
 
 
 class DownBlock(nn.Module):

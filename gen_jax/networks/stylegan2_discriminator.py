@@ -109,7 +109,8 @@ class Discriminator(nn.Module):
         h = leaky(EqualizedConv(width, dtype=self.dtype, name='conv_out')(h))
         h = leaky(EqualizedDense(width, dtype=self.dtype, name='dense')(h.reshape(len(h), -1)))
         features = 1 if self.num_classes is None else width
-        out = EqualizedDense(features, dtype=self.dtype, name='out')(h).astype('float32')
+        # A game lives on differences of logits, which half precision would round away.
+        out = EqualizedDense(features, name='out')(h.astype('float32'))
         if self.num_classes is None:
             return out[:, 0]
         mapping = Mapping(

@@ -170,6 +170,7 @@ def test_geometry_is_of_the_blitted_image():
     [
         ({'target': 1.0}, r'^target: 1\.0 must be between -1 and 1'),
         ({'steps': 0}, r'^steps: 0 must be at least 1'),
+        ({'p_max': 0.0}, r'^p_max: 0\.0 must be above 0'),
         (
             {'blit': False, 'geometry': False, 'color': False},
             '^blit, geometry, color: all are False',

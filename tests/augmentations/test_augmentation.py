@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gen_jax.augmentations.ada import ada
-from gen_jax.augmentations.augmentation import next_strength
+from gen_jax.augmentations.augmentation import Rule, next_strength
 from gen_jax.augmentations.diff_augment import diff_augment
 from gen_jax.errors import InputError
 from gen_jax.types import DataSpec
@@ -93,15 +93,18 @@ def test_what_is_no_image_is_refused(make, spec):
 
 def test_only_ada_adapts():
     spec = DataSpec((8, 8, 1))
-    assert ada(spec, target=0.5, steps=7).adapts and not diff_augment(spec).adapts
-    assert ada(spec, target=0.5, steps=7)[1:] == (0.5, 7)
+    assert diff_augment(spec).rule is None
+    rule = ada(spec, target=0.5, steps=7, p_max=0.8).rule
+    assert rule == Rule(0.5, 7, 0.8) and rule.adapts
+    assert not ada(spec, target=None).rule.adapts
 
 
 def test_strength_moves_at_one_speed_and_stays_a_probability():
-    step = functools.partial(next_strength, target=0.6, steps=4)
+    step = functools.partial(next_strength, rule=Rule(0.6, 4))
     path = [jnp.float32(0)]
     for sign in (0.7, 0.61, 1.0, 0.9, 0.8, 0.6, 0.5, -1.0, 0.0, 0.59, 0.0, 0.7):
         path.append(step(path[-1], jnp.float32(sign)))
     expected = [0, 0.25, 0.5, 0.75, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0, 0.25]
     np.testing.assert_allclose(path, expected, atol=1e-6)
     assert path[-1].dtype == jnp.float32
+    assert next_strength(jnp.float32(0.4), jnp.float32(1), Rule(0.6, 4, 0.5)) == 0.5
