@@ -5,9 +5,9 @@
 
 The networks, the optimizer's rate, the penalties and the strength of the augmentation are those of
 the authors' code, along their cosines. What differs: Adam's second decay and the average are those
-of their end, where theirs begin at less, and of the augmentation's transforms theirs has cutout too,
-and changes colors half as often. It is sized for many GPUs: 39,000 steps of 512 images are where
-the cosines end.
+of their end, where theirs begin at less, and of the augmentation's transforms theirs has cutout
+too, and changes colors half as often. It is sized for many GPUs: 39,000 steps of 512 images are
+where the cosines end.
 """
 
 from configs import common, models

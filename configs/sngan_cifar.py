@@ -4,8 +4,9 @@
     python launch.py --config=configs/sngan_cifar.py --mode=evaluate
 
 The paper's residual networks, hinge loss, five turns of the discriminator for each of the
-generator's, and Adam, whose rate falls along a line. What differs: 64 examples in all turns, where the paper's generator has 128,
-samples are of averaged weights, and without labels. It is sized for one GPU.
+generator's, and Adam, whose rate falls along a line. What differs: 64 examples in all turns, where
+the paper's generator has 128, samples are of averaged weights, and without labels. It is sized for
+one GPU.
 """
 
 from configs import common, models

@@ -58,8 +58,8 @@ _MEANING = {
     '0 is perfect.',
     'loss': 'What training makes small, on unseen data. Compares only between runs of the same '
     'method and settings.',
-    'discriminator_loss': "The discriminator's game on unseen examples and samples. It follows both "
-    'players: lower may be a better discriminator or a worse generator.',
+    'discriminator_loss': "The discriminator's game on unseen examples and samples. It follows "
+    'both players: lower may be a better discriminator or a worse generator.',
     'logit_of_real': 'What the discriminator answers to unseen examples. Its level means nothing; '
     'that it is far above logit_of_made means that it tells them from samples.',
     'logit_of_made': 'What the discriminator answers to samples.',

@@ -1,4 +1,4 @@
-"""What the players of a GAN are asked besides their game: penalties, augmentations, path lengths."""
+"""What the players of a GAN are asked besides their game: penalties, augmentations and lengths."""
 
 import functools
 import itertools
