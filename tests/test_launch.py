@@ -172,6 +172,10 @@ BAD = {
         ('--config=configs/gan_8gaussians.py:smoke', '--config.method.discriminator_steps=3'),
         'data.batch_size: 8 examples do not divide into the 3 parts',
     ),
+    'an image that does not halve so often': (
+        ('--config=configs/dcgan_digits.py', '--config.networks.discriminator.num_levels=4'),
+        'networks.discriminator.num_levels: ',
+    ),
     'parts of a plan': (
         (SMOKE, '--mode=plan', '--config.train.accumulate=3'),
         'data.batch_size: ',

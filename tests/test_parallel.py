@@ -183,6 +183,17 @@ def test_named_and_stacked_parameters_give_the_losses_of_one_device():
     np.testing.assert_allclose(eight, one, rtol=1e-5)
 
 
+def test_under_pmap_each_device_has_rows_for_every_turn():
+    config = importlib.import_module('configs.gan_8gaussians').get_config('smoke')
+    config.data.batch_size, config.method.discriminator_steps = 8, 2
+    assemble(config, jax.devices()[:8])
+    config.parallel.strategy = 'pmap'
+    with pytest.raises(InputError, match=r'2 parts .* on each of 8 devices; use a multiple of 16'):
+        assemble(config, jax.devices()[:8])
+    config.data.batch_size = 16
+    assemble(config, jax.devices()[:8])
+
+
 def test_pmap_trains_on_eight_devices(alone):
     values = losses(8, strategy='pmap')
     assert np.all(np.isfinite(values)) and len(set(values)) == 4

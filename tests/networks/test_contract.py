@@ -1,5 +1,6 @@
 """What every network that is trained here does: it computes in a precision, and anew if told to."""
 
+import collections
 import functools
 from types import SimpleNamespace
 
@@ -172,7 +173,7 @@ def test_a_precision_rounds_what_is_computed_and_neither_parameters_nor_outputs(
 def test_products_are_in_the_precision_and_statistics_softmax_and_sinusoids_in_float32(case):
     apply = functools.partial(case.make(dtype='bfloat16').apply, train=False)
     program = jax.make_jaxpr(apply)(case.variables, *case.arguments)
-    types = {}
+    types, products = {}, collections.Counter()
     for equation in equations(program.jaxpr):
         found = types.setdefault(equation.primitive.name, set())
         found.update(str(variable.aval.dtype) for variable in equation.outvars)
@@ -180,7 +181,11 @@ def test_products_are_in_the_precision_and_statistics_softmax_and_sinusoids_in_f
             if equation.invars[0].aval.shape[0] == 1:
                 continue  # one vector: a power iteration's, which is a statistic of a kernel
             # Sums of products may be kept in float32.
-            assert {str(variable.aval.dtype) for variable in equation.invars} == {'bfloat16'}
+            (factors,) = {str(variable.aval.dtype) for variable in equation.invars}
+            products[factors] += 1
+    logits = [out.aval.ndim == 1 for out in program.jaxpr.outvars] == [True]
+    assert products.keys() <= {'bfloat16', 'float32'} and products['bfloat16'] > 0
+    assert products['float32'] == logits  # the one that makes logits, which live on differences
     for name in ('rsqrt', 'exp', 'sin', 'reduce_sum'):
         assert types.get(name, {'float32'}) == {'float32'}, name
 
