@@ -23,6 +23,7 @@ from gen_jax.sweeps.pool import run_all
 from gen_jax.sweeps.runner import (
     Outcome,
     Task,
+    check_done,
     failure,
     group_of,
     is_final,
@@ -165,13 +166,15 @@ def tasks_of(asked: Sequence[Trial], folder: Path, together: int) -> list[Task]:
 
 def check(study: Study, asked: Sequence[Trial], folder: Path, deep: Sequence[Trial]) -> None:
     """Raises InputError, with the point, for the first trial that could not be started, or whose
-    run in `folder` is of another config. The points of `deep` are built, too, as on one device."""
+    run in `folder` is of another config, or done by other numbers. The points of `deep` are built,
+    too, as on one device."""
     built = distinct(deep)
     for trial in asked:
         config = config_of(trial)
         try:
             check_values(config)
             check_config(folder / trial.name, config)
+            check_done(trial, config, folder)
             if trial in built:
                 with config.unlocked():
                     config.parallel.update(data=-1, fsdp=1, tensor=1)

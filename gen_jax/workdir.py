@@ -146,11 +146,12 @@ def _check_writable(folder: Path) -> None:
         raise InputError(f'--out: there is no folder {folder} that can be written')
 
 
-def check_config(workdir: Path, config) -> None:
-    """Raises InputError if the folder holds a run of a different config, naming what differs."""
+def check_config(workdir: Path, config, left_out: Callable[..., bool] | None = None) -> None:
+    """Raises InputError if the folder holds a run of a different config, naming what differs.
+    Fields with `left_out(field, there, here)` may; None: those that may when a run goes on."""
     if not (workdir / 'config.json').exists():
         return
-    different = config_differences(workdir, config, _may_differ)
+    different = config_differences(workdir, config, left_out or _may_differ)
     if different:
         more = f' (and {len(different) - 3} more)' if len(different) > 3 else ''
         raise InputError(

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from gen_jax.errors import CheckFailed, Diverged, InputError, Preempted
 from gen_jax.sweeps.configs import words_of
 from gen_jax.sweeps.study import Trial
-from gen_jax.workdir import plain, read_json
+from gen_jax.workdir import check_config, plain, read_json
 from gen_jax.writers import write_json
 
 DONE, _TRIALS = 'DONE', 'sweep.json'
@@ -33,6 +33,8 @@ DONE, _TRIALS = 'DONE', 'sweep.json'
 _FINAL = (InputError.status, Diverged.status, CheckFailed.status)
 _MODES = ('train', 'evaluate')
 _LAST_LINES = 6
+# Of what may differ when a run goes on, what one that is done was made by.
+_MADE_BY = ('train.num_steps', 'train.accumulate')
 
 # Run in the child before it becomes `launch.py`: it dies with the thread that started it, so that a
 # killed parent leaves nobody behind who would train on where the next start does. Linux has this;
@@ -120,6 +122,13 @@ def is_final(trial: Trial, folder: Path) -> bool:
     return (folder / trial.name / DONE).exists() or (
         failed is not None and failed.status == Diverged.status
     )
+
+
+def check_done(trial: Trial, config, folder: Path) -> None:
+    """Raises InputError for a trial that is done and would be another one by this config: it would
+    not be trained again, and stand beside those that are."""
+    if (folder / trial.name / DONE).exists():
+        check_config(folder / trial.name, config, lambda field, *_: field not in _MADE_BY)
 
 
 def outcome_of(trial: Trial, folder: Path) -> Outcome:

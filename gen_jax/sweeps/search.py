@@ -11,7 +11,8 @@ from pathlib import Path
 from gen_jax.errors import InputError
 from gen_jax.selection import better, cost
 from gen_jax.sweeps import results
-from gen_jax.sweeps.runner import write_trials
+from gen_jax.sweeps.configs import config_of
+from gen_jax.sweeps.runner import check_done, write_trials
 from gen_jax.sweeps.study import (
     SEED,
     Choice,
@@ -68,6 +69,9 @@ def search_points(study: Study, folder: Path, at_a_time: int, run: Run) -> list[
 
     Returns:
       The trials of all points and seeds.
+
+    Raises:
+      InputError: the config is another one than that of trials that are done.
     """
     import optuna
     from optuna.storages import JournalStorage
@@ -83,6 +87,8 @@ def search_points(study: Study, folder: Path, at_a_time: int, run: Run) -> list[
         load_if_exists=True,
     )
     trials = {t.number: trials_of(study, t.number, t.params) for t in found.trials}
+    for trial in _once(trials.values()):
+        check_done(trial, config_of(trial), folder)
     while True:
         unanswered = []
         for left in found.trials:

@@ -16,6 +16,7 @@ import pytest
 from gen_jax.errors import CheckFailed, InputError
 from gen_jax.sweep import alone, sweep
 from gen_jax.sweeps import pool, results
+from gen_jax.sweeps.configs import config_of
 from gen_jax.sweeps.report import report
 from gen_jax.sweeps.runner import (
     DONE,
@@ -30,6 +31,8 @@ from gen_jax.sweeps.runner import (
     write_trials,
 )
 from gen_jax.sweeps.study import Study, grid, make_trial, trials
+from gen_jax.workdir import config_values
+from gen_jax.writers import write_json
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = Path(__file__).with_name('stand_in.py')
@@ -75,6 +78,23 @@ def test_a_second_start_runs_only_what_is_missing(tmp_path):
     ended = run_all(asked, tmp_path, workers=2, retries=0)
     assert [outcome.state for outcome in ended] == ['done'] * 4
     assert starts(tmp_path) == {trial.name: 1 for trial in asked}
+
+
+@pytest.mark.parametrize(('field', 'value'), [('num_steps', 6), ('accumulate', 2)])
+def test_a_trial_that_is_done_by_other_numbers_is_refused(field, value, tmp_path):
+    """It would not be trained again, and stand in the table beside those that are."""
+    folder = tmp_path / 'runs'
+    sweep(write_study(tmp_path, 0.1), folder)
+    (trial,) = read_trials(folder)
+    config = config_of(trial)
+    now, config.train[field] = config.train[field], value
+    write_json(folder / trial.name / 'config.json', config_values(config))
+    with pytest.raises(InputError) as error:
+        sweep(write_study(tmp_path, 0.1, 0.2), folder)
+    said = f'train.{field} is {value} there and {now} here; use the same values or another'
+    assert said in str(error.value) and trial.name in str(error.value)
+    (folder / trial.name / DONE).unlink()  # then it may go on
+    sweep(write_study(tmp_path, 0.1, 0.2), folder)
 
 
 def test_a_crash_is_reported_with_its_last_lines_and_stops_nobody(tmp_path):
