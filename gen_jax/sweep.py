@@ -23,6 +23,7 @@ from gen_jax.sweeps.pool import run_all
 from gen_jax.sweeps.runner import (
     Outcome,
     Task,
+    add_trials,
     check_done,
     failure,
     group_of,
@@ -81,13 +82,15 @@ def sweep(
             raise InputError('--workers: --slurm and --sweep_index run one trial a job')
         if slurm is not None and index is not None:
             raise InputError('--sweep_index: --slurm hands in all that is missing; leave one out')
-        asked, tasks = _plan(study, folder, index, together)
-        if slurm is not None:
-            from gen_jax.sweeps.slurm import submit
+        planned, tasks = _plan(study, folder, index, together)
+        asked = [trial for task in tasks for trial in task.trials]
+        with _written(planned, folder, index):
+            if slurm is not None:
+                from gen_jax.sweeps.slurm import submit
 
-            submit(tasks, file, folder, slurm, [f'--retries={retries}', f'--together={together}'])
-            return []
-        with alone(folder) if index is None else contextlib.nullcontext():
+                more = [f'--retries={retries}', f'--together={together}']
+                submit(tasks, file, folder, slurm, more)
+                return []
             outcomes = run_all(tasks, folder, workers, retries)
     _conclude(asked, folder)
     return outcomes
@@ -96,7 +99,7 @@ def sweep(
 def _plan(
     study: Study, folder: Path, index: int | None, together: int
 ) -> tuple[list[Trial], list[Task]]:
-    """The trials to run and their tasks, checked and written down; with `index` those of one."""
+    """The study's trials, checked, and the tasks to run; with `index` one of them."""
     asked = trials(study)
     tasks = tasks_of(asked, folder, together)
     if index is not None and not 0 <= index < len(tasks):
@@ -104,8 +107,19 @@ def _plan(
     chosen = tasks if index is None else [tasks[index]]
     mine = asked if index is None else [*tasks[index].trials]
     check(study, asked, folder, deep=mine)
-    write_trials(asked, folder)
-    return mine, chosen
+    return asked, chosen
+
+
+@contextlib.contextmanager
+def _written(planned: Sequence[Trial], folder: Path, index: int | None) -> Iterator[None]:
+    """Writes the plan down, not over that of another sweep which is at work in the folder."""
+    if index is not None:  # of several at a time, which have one plan
+        add_trials(planned, folder)
+        yield
+    else:
+        with alone(folder):
+            write_trials(planned, folder)
+            yield
 
 
 def _conclude(asked: Sequence[Trial], folder: Path) -> None:
@@ -127,6 +141,7 @@ def _conclude(asked: Sequence[Trial], folder: Path) -> None:
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Raises InputError where another sweep of all trials is at work in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / 'lock').open('a') as file:
         lock(file, folder)
         yield
@@ -143,7 +158,6 @@ def _search(
     def run(asked: Sequence[Trial]) -> None:
         run_all([task_of(trial, folder) for trial in asked], folder, workers, retries)
 
-    folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         asked = search_points(study, folder, workers, run)
     return asked, [outcome_of(trial, folder) for trial in asked]

@@ -94,6 +94,22 @@ def write_trials(trials: Sequence[Trial], folder: Path) -> None:
     write_json(folder / _TRIALS, {'trials': [trial._asdict() for trial in trials]})
 
 
+def add_trials(trials: Sequence[Trial], folder: Path) -> None:
+    """Writes `sweep.json` where others may be at work by it.
+
+    Raises:
+      InputError: it has a trial that is none of these; another process may be about to run it.
+    """
+    path, names = folder / _TRIALS, {trial.name for trial in trials}
+    for trial in read_trials(folder) if path.exists() else ():
+        if trial.name not in names:
+            raise InputError(
+                f'--workdir: {path} has a trial that is none of this study, {trial.name}; use '
+                'another --workdir, or remove that file when nothing runs there'
+            )
+    write_trials(trials, folder)
+
+
 def read_trials(folder: Path) -> list[Trial]:
     """What `write_trials` wrote.
 

@@ -160,9 +160,25 @@ def test_of_a_group_one_that_diverged_stays_so(tmp_path):
 
 
 def test_a_sweep_is_alone_in_its_folder(tmp_path):
-    (tmp_path / 'runs').mkdir()
-    with alone(tmp_path / 'runs'), pytest.raises(InputError, match='another process'):
-        sweep(write_study(tmp_path, 0.1), tmp_path / 'runs')
+    """What is refused leaves the plan of what is at work."""
+    file, folder = write_study(tmp_path, 0.1), tmp_path / 'runs'
+    write_trials(trials(study(0.2)), folder)
+    before = read_trials(folder)
+    with alone(folder), pytest.raises(InputError, match='another process'):
+        sweep(file, folder)
+    with alone(folder), pytest.raises(InputError, match='another process'):
+        sweep(file, folder, slurm=['cluster=local'])
+    assert read_trials(folder) == before
+
+
+def test_of_jobs_by_index_none_takes_another_ones_trials_from_the_plan(tmp_path):
+    folder = tmp_path / 'runs'
+    sweep(write_study(tmp_path, 0.1, 0.2), folder, index=0)
+    sweep(write_study(tmp_path, 0.3, 0.1, 0.2), folder, index=0)  # more points
+    before = read_trials(folder)
+    with pytest.raises(InputError, match=r'sweep\.json has a trial that is none of this study'):
+        sweep(write_study(tmp_path, 0.1), folder, index=0)
+    assert read_trials(folder) == before and len(starts(folder)) == 2
 
 
 def test_asking_to_stop_leaves_the_rest_for_the_next_start(tmp_path):
