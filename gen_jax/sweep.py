@@ -25,6 +25,7 @@ from gen_jax.sweeps.runner import (
     Task,
     add_trials,
     check_done,
+    check_ended,
     failure,
     group_of,
     is_final,
@@ -123,7 +124,8 @@ def _written(planned: Sequence[Trial], folder: Path, index: int | None) -> Itera
 
 
 def _conclude(asked: Sequence[Trial], folder: Path) -> None:
-    """Raises CheckFailed for trials that failed; those that diverged are named."""
+    """Names trials that diverged; raises CheckFailed for others that failed, or else Preempted for
+    some that were stopped."""
     failed = [trial for trial in asked if failure(trial, folder) is not None]
     ended = [trial for trial in failed if is_final(trial, folder)]
     if ended:
@@ -136,6 +138,7 @@ def _conclude(asked: Sequence[Trial], folder: Path) -> None:
             lines.append(f'  {trial.name}: status {end.status}, its log ends')
             lines += [f'    {line}' for line in end.lines]
         raise CheckFailed('\n'.join(lines))
+    check_ended(asked, folder)
 
 
 @contextlib.contextmanager

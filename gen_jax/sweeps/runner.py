@@ -154,6 +154,13 @@ def outcome_of(trial: Trial, folder: Path) -> Outcome:
     return failure(trial, folder) or Outcome('stopped')
 
 
+def check_ended(trials: Sequence[Trial], folder: Path) -> None:
+    """Raises Preempted for trials that were stopped: neither done nor failed."""
+    stopped = [trial.name for trial in trials if outcome_of(trial, folder).state == 'stopped']
+    if stopped:
+        raise Preempted(f'{len(stopped)} of {len(trials)} trials stopped: {", ".join(stopped)}')
+
+
 def run_task(
     task: Task,
     folder: Path,
@@ -166,7 +173,8 @@ def run_task(
 
     Args:
       place: the processors that the calling thread is left on, and more of the environment.
-      retries: how often a process is started again that crashed or was killed.
+      retries: how often a process is started again that crashed or was killed; one that saved and
+        ended because it was asked to is started again without that.
       stopping: once it is set no process is started, and one that ends is not marked as failed.
       started: is told of each process.
 
@@ -181,21 +189,24 @@ def run_task(
     if place.cpus is not None and hasattr(os, 'sched_setaffinity'):
         os.sched_setaffinity(0, place.cpus)  # of this thread; its children have the same
     for words in task.commands:
-        for left in range(retries, -1, -1):
+        left = retries
+        while True:
             if stopping.is_set():
                 return [outcome_of(trial, folder) for trial in task.trials]
             status = _run(words, log, place.environment, started)
             if status == 0 or stopping.is_set() or status in _FINAL:
                 break
-            if left:
-                _note(log, f'ended with status {status}; it is started again')
+            if status != Preempted.status:  # which is no crash: it was asked to end, and has saved
+                left -= 1
+            if left < 0:
+                break
+            _note(log, f'ended with status {status}; it is started again')
         if status != 0:
             break
     for trial in task.trials:
         if status == 0 and not task.marks:
             mark_done(trial, folder, time.monotonic() - begun)
-        # What was asked to end has saved, and its parent may not know yet.
-        elif status not in (0, Preempted.status) and not stopping.is_set():
+        elif status != 0 and not stopping.is_set():
             mark_failed(trial, folder, status, [*_last_lines(log), f'(from {log})'])
     return [outcome_of(trial, folder) for trial in task.trials]
 

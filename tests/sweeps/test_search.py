@@ -8,7 +8,7 @@ import pytest
 from gen_jax.errors import InputError, Preempted
 from gen_jax.sweeps import pool
 from gen_jax.sweeps.configs import config_of
-from gen_jax.sweeps.runner import task_of
+from gen_jax.sweeps.runner import outcome_of, task_of
 from gen_jax.sweeps.search import check_search, search_points
 from gen_jax.sweeps.study import Choice, LogUniform, Search, Study, Uniform
 from gen_jax.workdir import config_values
@@ -62,6 +62,14 @@ def test_a_search_that_was_stopped_takes_up_what_it_had_asked(tmp_path):
     assert len(found) == 6 and [trial.fields['seed'] for trial in found] == [0, 1] * 3
     assert rounds[2] == rounds[1] and len(rounds) == 4
     assert {trial.fields['train.num_steps'] for trial in found} <= {1, 2, 3}
+
+
+def test_a_point_whose_trial_was_stopped_is_taken_up_again(tmp_path):
+    rounds = []
+    with pytest.raises(Preempted):
+        search_points(study(1), tmp_path, 1, rounds.append)
+    found = search_points(study(1), tmp_path, 1, runner(tmp_path))
+    assert found == rounds[0] and outcome_of(found[0], tmp_path).state == 'done'
 
 
 def test_a_point_that_is_asked_for_twice_runs_once(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gen_jax.errors import CheckFailed, InputError
+from gen_jax.errors import CheckFailed, InputError, Preempted
 from gen_jax.sweep import alone, sweep
 from gen_jax.sweeps import pool, results
 from gen_jax.sweeps.configs import config_of
@@ -113,6 +113,17 @@ def test_a_crash_is_reported_with_its_last_lines_and_stops_nobody(tmp_path):
 def test_a_trial_that_crashes_once_is_started_again(tmp_path):
     (ended,) = run_all(trials(study(111.0)), tmp_path, workers=1, retries=1)
     assert ended.state == 'done' and [*starts(tmp_path).values()] == [2]
+
+
+def test_a_trial_that_was_asked_to_end_alone_is_started_again_whatever_the_retries(tmp_path):
+    (ended,) = run_all(trials(study(75.0)), tmp_path, workers=1, retries=0)
+    assert ended.state == 'done' and [*starts(tmp_path).values()] == [2]
+
+
+def test_a_trial_that_is_neither_done_nor_failed_is_no_success(tmp_path, monkeypatch):
+    monkeypatch.setattr('gen_jax.sweep.run_all', lambda *_: [])
+    with pytest.raises(Preempted, match=r'1 of 1 trials stopped: learning_rate=0\.1'):
+        sweep(write_study(tmp_path, 0.1), tmp_path / 'runs')
 
 
 def test_a_trial_that_diverged_is_a_result_and_not_tried_again(tmp_path):
