@@ -32,6 +32,7 @@ from gen_jax import parallel
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
 from gen_jax.errors import CheckFailed, InputError
+from gen_jax.files import PARTIAL
 from gen_jax.writers import read_rows, write_json
 
 DEVICES = (8, 1, 2)
@@ -277,6 +278,7 @@ def _hashes(folder: Path) -> dict[str, str]:
     parts['previews'] = [
         (file.name, hashlib.sha256(file.read_bytes()).hexdigest())
         for file in sorted((folder / 'samples').iterdir())
+        if file.suffix != PARTIAL
     ]
     parts['checkpoints kept'] = kept
     return {

@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 
 from gen_jax import hosts
 from gen_jax.errors import InputError
+from gen_jax.files import remove_partial
 from gen_jax.types import DataSpec
 from gen_jax.writers import write_atomically, write_json
 
@@ -208,6 +209,8 @@ def _take(workdir: Path, config, fingerprint: str, spec: DataSpec, facts: dict) 
         raise _cannot_write(workdir, error) from None
     try:
         lock(file, workdir)
+        for folder in (workdir, workdir / 'samples'):
+            remove_partial(folder)
         check_config(workdir, config)  # again: nobody else can change it any more
         path = workdir / 'run.json'
         record = read_json(path) if path.exists() else {}
