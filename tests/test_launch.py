@@ -2,6 +2,9 @@
 
 import pytest
 
+from configs import stylegan2_ada_cifar
+from gen_jax import command_line
+
 SMOKE = '--config=configs/ddpm_digits.py:smoke'
 
 BAD = {
@@ -140,6 +143,22 @@ BAD = {
         (SMOKE, '--config.optim.model.learning_rate=None'),
         'optim.model.learning_rate: None; it needs a value',
     ),
+    'None for a section': (
+        (SMOKE, '--config.train=None'),
+        "--config.train: 'None' must be a section; set one of its fields instead",
+    ),
+    'None for a section in a section': (
+        (SMOKE, '--config.optim.model=None'),
+        "--config.optim.model: 'None' must be a section",
+    ),
+    'None for a method in a method': (
+        ('--config=configs/latent_flow_digits.py:smoke', '--config.method.inner=None'),
+        "method.inner.name: it must name a 'module.Name' under gen_jax/methods",
+    ),
+    'None for a part that is needed': (
+        (SMOKE, '--config.method.process=None'),
+        'method.process: None; it needs a value',
+    ),
     'never trained': ((SMOKE, '--mode=sample'), 'has no checkpoints; train first'),
     'never trained, evaluate': ((SMOKE, '--mode=evaluate'), 'has no checkpoints; train first'),
     'network name': ((SMOKE, '--config.networks.model.name=unet.Unet'), '; it has UNet'),
@@ -194,6 +213,12 @@ def test_bad_input_is_one_line_and_status_two(case, launch, tmp_path):
     assert len(lines) == 1 and lines[0].startswith('error: '), done.stderr
     assert message in lines[0]
     assert not (tmp_path / 'run').exists()
+
+
+def test_a_part_of_a_method_may_be_left_out():
+    config = stylegan2_ada_cifar.get_config('smoke')
+    command_line._set_to_none(config, '--config.method.augmentation=None')
+    assert config.method.augmentation is None
 
 
 def test_a_config_file_that_is_wrong_itself(launch, tmp_path):
