@@ -154,9 +154,11 @@ def test_a_run_that_fails_by_itself_fails_the_certificate(launch, tmp_path):
     assert 'ended with status 2: error: data.name' in done.stderr
 
 
-def test_a_folder_in_use_and_too_few_steps_are_refused(tmp_path):
+def test_a_folder_in_use_a_file_and_too_few_steps_are_refused(tmp_path):
     (tmp_path / 'something').touch()
     with pytest.raises(InputError, match='is not empty'):
         certify.certify(tiny(0), tmp_path, [])
+    with pytest.raises(InputError, match='something cannot be written'):
+        certify.certify(tiny(0), tmp_path / 'something', [])
     with pytest.raises(InputError, match='--steps'):
         certify.certify(tiny(0), tmp_path / 'new', [], steps=3)
