@@ -17,10 +17,11 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from gen_jax.command_line import parse, suggestion
 from gen_jax.errors import Ended, InputError, Preempted
@@ -151,6 +152,7 @@ def main(argv: list[str]) -> None:
 
     if config is None and MODE.value not in OF_FOLDERS:
         config = saved_config(workdir)
+        check_version(config, workdir)
     hosts.start(
         *(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value),
         share_signals=MODE.value in ('train', 'together'),  # which alone has something to save
@@ -174,6 +176,26 @@ def main(argv: list[str]) -> None:
 def is_begun() -> bool:
     """Whether the work can go by the config of the run in --workdir."""
     return MODE.value != 'certify' and (Path(WORKDIR.value).expanduser() / 'config.json').exists()
+
+
+def check_version(config, workdir: Path) -> None:
+    """Raises InputError where the config of a folder has not all fields that each has today."""
+    from configs.common import get_base
+
+    missing = sorted({*fields_of(get_base())} - {*fields_of(config)})
+    if missing:
+        raise InputError(
+            f'--workdir: {workdir} was written by another version: its config has no '
+            f'{missing[0]}; start it with --config'
+        )
+
+
+def fields_of(section) -> Iterator[str]:
+    """The paths of a section's fields, and of sections in it."""
+    for name, value in section.items():
+        yield name
+        if isinstance(value, ConfigDict):
+            yield from (f'{name}.{field}' for field in fields_of(value))
 
 
 def study() -> None:

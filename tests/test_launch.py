@@ -1,9 +1,12 @@
 """The door: bad input is one line and status 2, and leaves nothing behind."""
 
+import json
+
 import pytest
 
-from configs import stylegan2_ada_cifar
+from configs import ddpm_digits, stylegan2_ada_cifar
 from gen_jax import command_line
+from gen_jax.workdir import config_values
 
 SMOKE = '--config=configs/ddpm_digits.py:smoke'
 
@@ -286,6 +289,17 @@ def test_a_workdir_of_a_different_config(launch, tmp_path):
     ):
         done = launch(*arguments)
         assert done.returncode == 2 and '--config: which run?' in done.stderr
+
+
+@pytest.mark.parametrize('gone', ['train.stop_after_symptoms', 'restore'])
+def test_a_folder_of_another_version(gone, launch, tmp_path):
+    values = config_values(ddpm_digits.get_config('smoke'))
+    *section, field = gone.split('.')
+    del (values[section[0]] if section else values)[field]
+    (tmp_path / 'config.json').write_text(json.dumps(values))
+    done = launch(f'--workdir={tmp_path}')
+    assert done.returncode == 2 and done.stderr.count('\n') == 1
+    assert f'by another version: its config has no {gone}; start it with --config' in done.stderr
 
 
 def test_a_wrong_value_is_named_before_a_folder_of_another_config(launch, tmp_path):
