@@ -24,7 +24,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from gen_jax.command_line import parse, suggestion
-from gen_jax.errors import Ended, InputError, Preempted
+from gen_jax.errors import Ended, InputError, Preempted, not_written
 
 MODES = (
     *('train', 'sample', 'evaluate', 'encode', 'compare', 'export', 'plan'),
@@ -255,13 +255,13 @@ def end_alone(error: Exception) -> None:
         return
     from gen_jax import hosts
 
-    lost = hosts.explain(error)
-    if lost is None:
+    end = error if isinstance(error, Ended) else hosts.explain(error)
+    if end is None:
         traceback.print_exception(error)
     else:
-        print(f'error: {lost}', file=sys.stderr)
+        print(f'error: {end}', file=sys.stderr)
     sys.stderr.flush()
-    os._exit(1 if lost is None else lost.status)
+    os._exit(1 if end is None else end.status)
 
 
 def end_soon(status: int) -> None:
@@ -289,8 +289,12 @@ def run() -> None:
             end_soon(error.status)
         sys.exit(error.status)
     except Exception as error:
-        end_alone(error)
-        raise
+        full = not_written(error)
+        end_alone(full or error)
+        if full is None:
+            raise
+        print(f'error: {full}', file=sys.stderr)
+        sys.exit(full.status)
     except KeyboardInterrupt:
         print(f'interrupted{f"{hint}, if any" if MODE.value == "train" else ""}', file=sys.stderr)
         sys.exit(130)

@@ -1,11 +1,14 @@
 """The door: bad input is one line and status 2, and leaves nothing behind."""
 
+import errno
 import json
 
 import pytest
 
+import launch as door
 from configs import ddpm_digits, stylegan2_ada_cifar
 from gen_jax import command_line
+from gen_jax.errors import NotWritten
 from gen_jax.workdir import config_values
 
 SMOKE = '--config=configs/ddpm_digits.py:smoke'
@@ -300,6 +303,29 @@ def test_a_folder_of_another_version(gone, launch, tmp_path):
     done = launch(f'--workdir={tmp_path}')
     assert done.returncode == 2 and done.stderr.count('\n') == 1
     assert f'by another version: its config has no {gone}; start it with --config' in done.stderr
+
+
+def test_a_full_disk_is_one_line(monkeypatch, capsys):
+    def fails(*_, **__):
+        try:
+            raise OSError(errno.ENOSPC, 'No space left on device', '/runs/x')
+        except OSError as error:
+            raise RuntimeError('while a checkpoint was written') from error
+
+    monkeypatch.setattr(door.app, 'run', fails)
+    with pytest.raises(SystemExit) as end:
+        door.run()
+    assert end.value.code == NotWritten.status
+    assert capsys.readouterr().err == (
+        'error: /runs/x: No space left on device; nothing is lost: when that is mended the same '
+        'command goes on\n'
+    )
+
+
+def test_what_was_not_foreseen_is_raised(monkeypatch):
+    monkeypatch.setattr(door.app, 'run', lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        door.run()
 
 
 def test_a_wrong_value_is_named_before_a_folder_of_another_config(launch, tmp_path):
