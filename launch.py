@@ -296,7 +296,8 @@ def run() -> None:
         print(f'error: {full}', file=sys.stderr)
         sys.exit(full.status)
     except KeyboardInterrupt:
-        print(f'interrupted{f"{hint}, if any" if MODE.value == "train" else ""}', file=sys.stderr)
+        trains = flags.FLAGS.is_parsed() and MODE.value == 'train'
+        print(f'interrupted{f"{hint}, if any" if trains else ""}', file=sys.stderr)
         sys.exit(130)
 
 

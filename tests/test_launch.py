@@ -322,6 +322,16 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
     )
 
 
+def test_an_interrupt_before_the_flags_are_read(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(door.app, 'run', interrupted)
+    with pytest.raises(SystemExit) as end:
+        door.run()
+    assert end.value.code == 130 and capsys.readouterr().err == 'interrupted\n'
+
+
 def test_what_was_not_foreseen_is_raised(monkeypatch):
     monkeypatch.setattr(door.app, 'run', lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
