@@ -17,13 +17,14 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from gen_jax.command_line import parse, suggestion
-from gen_jax.errors import Ended, InputError, Preempted
+from gen_jax.errors import Ended, InputError, Preempted, not_written
 
 MODES = (
     *('train', 'sample', 'evaluate', 'encode', 'compare', 'export', 'plan'),
@@ -151,6 +152,7 @@ def main(argv: list[str]) -> None:
 
     if config is None and MODE.value not in OF_FOLDERS:
         config = saved_config(workdir)
+        check_version(config, workdir)
     hosts.start(
         *(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value),
         share_signals=MODE.value in ('train', 'together'),  # which alone has something to save
@@ -174,6 +176,26 @@ def main(argv: list[str]) -> None:
 def is_begun() -> bool:
     """Whether the work can go by the config of the run in --workdir."""
     return MODE.value != 'certify' and (Path(WORKDIR.value).expanduser() / 'config.json').exists()
+
+
+def check_version(config, workdir: Path) -> None:
+    """Raises InputError where the config of a folder has not all fields that each has today."""
+    from configs.common import get_base
+
+    missing = sorted({*fields_of(get_base())} - {*fields_of(config)})
+    if missing:
+        raise InputError(
+            f'--workdir: {workdir} was written by another version: its config has no '
+            f'{missing[0]}; start it with --config'
+        )
+
+
+def fields_of(section) -> Iterator[str]:
+    """The paths of a section's fields, and of sections in it."""
+    for name, value in section.items():
+        yield name
+        if isinstance(value, ConfigDict):
+            yield from (f'{name}.{field}' for field in fields_of(value))
 
 
 def study() -> None:
@@ -233,13 +255,13 @@ def end_alone(error: Exception) -> None:
         return
     from gen_jax import hosts
 
-    lost = hosts.explain(error)
-    if lost is None:
+    end = error if isinstance(error, Ended) else hosts.explain(error)
+    if end is None:
         traceback.print_exception(error)
     else:
-        print(f'error: {lost}', file=sys.stderr)
+        print(f'error: {end}', file=sys.stderr)
     sys.stderr.flush()
-    os._exit(1 if lost is None else lost.status)
+    os._exit(1 if end is None else end.status)
 
 
 def end_soon(status: int) -> None:
@@ -267,10 +289,15 @@ def run() -> None:
             end_soon(error.status)
         sys.exit(error.status)
     except Exception as error:
-        end_alone(error)
-        raise
+        full = not_written(error)
+        end_alone(full or error)
+        if full is None:
+            raise
+        print(f'error: {full}', file=sys.stderr)
+        sys.exit(full.status)
     except KeyboardInterrupt:
-        print(f'interrupted{f"{hint}, if any" if MODE.value == "train" else ""}', file=sys.stderr)
+        trains = flags.FLAGS.is_parsed() and MODE.value == 'train'
+        print(f'interrupted{f"{hint}, if any" if trains else ""}', file=sys.stderr)
         sys.exit(130)
 
 

@@ -119,13 +119,13 @@ def network_factory(section: Mapping, field: str, precision: str = 'float32') ->
     return make
 
 
-def named(room: str, section: Mapping, field: str) -> tuple[Callable, dict]:
+def named(room: str, section: Mapping | None, field: str) -> tuple[Callable, dict]:
     """What a config section's `name` stands for, and the section's other fields.
 
     Raises:
-      InputError: the section has no name, or there is nothing of that name.
+      InputError: the section is None or has no name, or there is nothing of that name.
     """
-    options = dict(section)
+    options = dict(section or {})
     path = options.pop('name', None)
     if not isinstance(path, str):
         raise InputError(f"{field}.name: it must name a 'module.Name' under gen_jax/{room}")

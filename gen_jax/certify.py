@@ -32,6 +32,7 @@ from gen_jax import parallel
 from gen_jax import workdir as workdirs
 from gen_jax.checkpoint import Checkpoints
 from gen_jax.errors import CheckFailed, InputError
+from gen_jax.files import PARTIAL
 from gen_jax.writers import read_rows, write_json
 
 DEVICES = (8, 1, 2)
@@ -65,7 +66,7 @@ def certify(
       The certificate.
 
     Raises:
-      InputError: bad flags, or a folder with something in it.
+      InputError: bad flags, or a folder with something in it or that cannot be written.
       CheckFailed: something is not equal, a run failed by itself, or no kill came in time.
     """
     steps, seed = 60 if steps is None else steps, seed or 0
@@ -73,6 +74,7 @@ def certify(
         raise InputError(f'--steps: {steps}; a certificate takes 12 or more')
     if kills < 0:
         raise InputError(f'--kills: {kills}; use 0 or more')
+    workdirs.check_folder(workdir, config)
     if workdir.exists() and any(workdir.iterdir()):
         raise InputError(f'--workdir: {workdir} is not empty; name a new folder')
     # This process reads what the runs leave; accelerators are for the runs.
@@ -277,6 +279,7 @@ def _hashes(folder: Path) -> dict[str, str]:
     parts['previews'] = [
         (file.name, hashlib.sha256(file.read_bytes()).hexdigest())
         for file in sorted((folder / 'samples').iterdir())
+        if file.suffix != PARTIAL
     ]
     parts['checkpoints kept'] = kept
     return {

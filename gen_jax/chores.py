@@ -15,6 +15,7 @@ from gen_jax.checkpoint import Checkpoints
 from gen_jax.data.dataset import Dataset
 from gen_jax.errors import InputError
 from gen_jax.evaluate import make_evaluation, scores_of, summarize
+from gen_jax.files import PARTIAL
 from gen_jax.run import Run
 from gen_jax.sample import make_preview
 from gen_jax.scores import names_of
@@ -105,7 +106,8 @@ class Chores:
     def _is_drawn(self, step: int) -> bool:
         if step != self._first:
             return False  # a file of a later step is of a run that was killed, and made again
-        return hosts.of_first(any((self._workdir / 'samples').glob(f'step_{step:08}.*')))
+        files = (self._workdir / 'samples').glob(f'step_{step:08}.*')
+        return hosts.of_first(any(file.suffix != PARTIAL for file in files))
 
     def _is_late(self, step: int) -> bool:
         """Whether the last checkpoint is too old. Looked at where rows are written, for processes

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from gen_jax.errors import InputError, in_section
 from gen_jax.fields import section_of
@@ -91,8 +92,12 @@ def _check_numbers(values: dict) -> None:
 
 def _set_to_none(config, word: str) -> None:
     """Sets the field of a flag `--config.section.field=None`, which ml_collections cannot."""
+    name = word.removeprefix('--config.').removesuffix('=None')
     with in_section('--config'):
-        section, field = section_of(config, word.removeprefix('--config.').removesuffix('=None'))
+        section, field = section_of(config, name)
+    # Parts of a method may be left out, as an augmentation; it says itself which may not.
+    if isinstance(section[field], ConfigDict) and not name.startswith('method.'):
+        raise InputError(f"--config.{name}: 'None' must be {_RIGHT['Failed to parse']}")
     with section.ignore_type():
         section[field] = None
 

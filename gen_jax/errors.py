@@ -1,6 +1,8 @@
 """What ends a command before its work is done, each with the exit status of the process.
 
     0    the work was done
+    1    a disk that is full, or takes no more for another reason      NotWritten
+         (and whatever was not foreseen, with a traceback)
     2    bad input                                                     InputError
     3    losses or gradients are not finite any more                   Diverged
          or a metric says that training goes wrong                     Collapsed
@@ -17,7 +19,14 @@ runs again by itself should do so for 75, 76, and deaths by signal, and not for 
 """
 
 import contextlib
+import errno
+import os
+import re
 from collections.abc import Iterator
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# TensorStore, which writes checkpoints, has path and number in the text of an error of its own.
+_OF_TENSORSTORE = re.compile(r'"(/[^"]*)".*os_error_code=.(\d+)', re.S)
 
 
 class Ended(Exception):
@@ -30,6 +39,12 @@ class InputError(Ended, ValueError):
     """Bad input: one line naming the field, file or flag and what would be right."""
 
     status = 2
+
+
+class NotWritten(Ended):
+    """A disk takes no more."""
+
+    status = 1
 
 
 class Diverged(Ended):
@@ -60,6 +75,22 @@ class ProcessLost(Ended):
     """Another process of the run is gone."""
 
     status = 76
+
+
+def not_written(error: BaseException | None) -> NotWritten | None:
+    """What an error means that comes of a disk which takes no more, itself or what led to it."""
+    while error is not None:
+        number, path = getattr(error, 'errno', None), getattr(error, 'filename', None)
+        if said := _OF_TENSORSTORE.search(str(error)):
+            path, number = said[1], int(said[2])
+        if number in _FULL:
+            where = f'{path}: ' if path else ''
+            return NotWritten(
+                f'{where}{os.strerror(number)}; nothing is lost: when that is mended the same '
+                'command goes on'
+            )
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextlib.contextmanager

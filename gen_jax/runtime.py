@@ -58,8 +58,9 @@ def start() -> None:
     _keep_freed_memory()
     _keep_compiled_programs()
     # Orbax reports dozens of steps for each save, JAX each backend it does not find, TFDS each
-    # folder that is absent; what matters of it is raised as an error.
-    absl.logging.set_verbosity(absl.logging.ERROR)
+    # folder that is absent; what matters of it is raised as an error, as that of a full disk, of
+    # which each of Orbax's threads would bring a traceback.
+    absl.logging.set_verbosity(absl.logging.FATAL)
     # Of a damaged checkpoint one line speaks (`checkpoint.py`); what Orbax had begun to read
     # besides would bring a traceback for every file.
     logging.getLogger('asyncio').setLevel(logging.CRITICAL)

@@ -23,6 +23,9 @@ from gen_jax.sweeps.pool import run_all
 from gen_jax.sweeps.runner import (
     Outcome,
     Task,
+    add_trials,
+    check_done,
+    check_ended,
     failure,
     group_of,
     is_final,
@@ -80,13 +83,15 @@ def sweep(
             raise InputError('--workers: --slurm and --sweep_index run one trial a job')
         if slurm is not None and index is not None:
             raise InputError('--sweep_index: --slurm hands in all that is missing; leave one out')
-        asked, tasks = _plan(study, folder, index, together)
-        if slurm is not None:
-            from gen_jax.sweeps.slurm import submit
+        planned, tasks = _plan(study, folder, index, together)
+        asked = [trial for task in tasks for trial in task.trials]
+        with _written(planned, folder, index):
+            if slurm is not None:
+                from gen_jax.sweeps.slurm import submit
 
-            submit(tasks, file, folder, slurm, [f'--retries={retries}', f'--together={together}'])
-            return []
-        with alone(folder) if index is None else contextlib.nullcontext():
+                more = [f'--retries={retries}', f'--together={together}']
+                submit(tasks, file, folder, slurm, more)
+                return []
             outcomes = run_all(tasks, folder, workers, retries)
     _conclude(asked, folder)
     return outcomes
@@ -95,7 +100,7 @@ def sweep(
 def _plan(
     study: Study, folder: Path, index: int | None, together: int
 ) -> tuple[list[Trial], list[Task]]:
-    """The trials to run and their tasks, checked and written down; with `index` those of one."""
+    """The study's trials, checked, and the tasks to run; with `index` one of them."""
     asked = trials(study)
     tasks = tasks_of(asked, folder, together)
     if index is not None and not 0 <= index < len(tasks):
@@ -103,12 +108,24 @@ def _plan(
     chosen = tasks if index is None else [tasks[index]]
     mine = asked if index is None else [*tasks[index].trials]
     check(study, asked, folder, deep=mine)
-    write_trials(asked, folder)
-    return mine, chosen
+    return asked, chosen
+
+
+@contextlib.contextmanager
+def _written(planned: Sequence[Trial], folder: Path, index: int | None) -> Iterator[None]:
+    """Writes the plan down, not over that of another sweep which is at work in the folder."""
+    if index is not None:  # of several at a time, which have one plan
+        add_trials(planned, folder)
+        yield
+    else:
+        with alone(folder):
+            write_trials(planned, folder)
+            yield
 
 
 def _conclude(asked: Sequence[Trial], folder: Path) -> None:
-    """Raises CheckFailed for trials that failed; those that diverged are named."""
+    """Names trials that diverged; raises CheckFailed for others that failed, or else Preempted for
+    some that were stopped."""
     failed = [trial for trial in asked if failure(trial, folder) is not None]
     ended = [trial for trial in failed if is_final(trial, folder)]
     if ended:
@@ -121,11 +138,13 @@ def _conclude(asked: Sequence[Trial], folder: Path) -> None:
             lines.append(f'  {trial.name}: status {end.status}, its log ends')
             lines += [f'    {line}' for line in end.lines]
         raise CheckFailed('\n'.join(lines))
+    check_ended(asked, folder)
 
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Raises InputError where another sweep of all trials is at work in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / 'lock').open('a') as file:
         lock(file, folder)
         yield
@@ -142,7 +161,6 @@ def _search(
     def run(asked: Sequence[Trial]) -> None:
         run_all([task_of(trial, folder) for trial in asked], folder, workers, retries)
 
-    folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         asked = search_points(study, folder, workers, run)
     return asked, [outcome_of(trial, folder) for trial in asked]
@@ -165,13 +183,15 @@ def tasks_of(asked: Sequence[Trial], folder: Path, together: int) -> list[Task]:
 
 def check(study: Study, asked: Sequence[Trial], folder: Path, deep: Sequence[Trial]) -> None:
     """Raises InputError, with the point, for the first trial that could not be started, or whose
-    run in `folder` is of another config. The points of `deep` are built, too, as on one device."""
+    run in `folder` is of another config, or done by other numbers. The points of `deep` are built,
+    too, as on one device."""
     built = distinct(deep)
     for trial in asked:
         config = config_of(trial)
         try:
             check_values(config)
             check_config(folder / trial.name, config)
+            check_done(trial, config, folder)
             if trial in built:
                 with config.unlocked():
                     config.parallel.update(data=-1, fsdp=1, tensor=1)

@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 
 from gen_jax import hosts
 from gen_jax.errors import InputError
+from gen_jax.files import remove_partial
 from gen_jax.types import DataSpec
 from gen_jax.writers import write_atomically, write_json
 
@@ -146,11 +147,12 @@ def _check_writable(folder: Path) -> None:
         raise InputError(f'--out: there is no folder {folder} that can be written')
 
 
-def check_config(workdir: Path, config) -> None:
-    """Raises InputError if the folder holds a run of a different config, naming what differs."""
+def check_config(workdir: Path, config, left_out: Callable[..., bool] | None = None) -> None:
+    """Raises InputError if the folder holds a run of a different config, naming what differs.
+    Fields with `left_out(field, there, here)` may; None: those that may when a run goes on."""
     if not (workdir / 'config.json').exists():
         return
-    different = config_differences(workdir, config, _may_differ)
+    different = config_differences(workdir, config, left_out or _may_differ)
     if different:
         more = f' (and {len(different) - 3} more)' if len(different) > 3 else ''
         raise InputError(
@@ -207,6 +209,8 @@ def _take(workdir: Path, config, fingerprint: str, spec: DataSpec, facts: dict) 
         raise _cannot_write(workdir, error) from None
     try:
         lock(file, workdir)
+        for folder in (workdir, workdir / 'samples'):
+            remove_partial(folder)
         check_config(workdir, config)  # again: nobody else can change it any more
         path = workdir / 'run.json'
         record = read_json(path) if path.exists() else {}

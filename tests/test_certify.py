@@ -54,6 +54,7 @@ def test_runs_that_differ_are_told_apart(tmp_path):
     """What a certificate could miss: hashes that are equal whatever is hashed."""
     for name, seed in (('one', 0), ('again', 0), ('other', 1)):
         train(tiny(seed), tmp_path / name)
+    (tmp_path / 'again' / 'samples' / 'step_00000003.png.host-1.partial').touch()  # of a kill
     one, again, other = (certify._hashes(tmp_path / name) for name in ('one', 'again', 'other'))
     assert one == again
     equal = {row['part'] for row in certify._compare(one, other) if row['equal']}
@@ -153,9 +154,11 @@ def test_a_run_that_fails_by_itself_fails_the_certificate(launch, tmp_path):
     assert 'ended with status 2: error: data.name' in done.stderr
 
 
-def test_a_folder_in_use_and_too_few_steps_are_refused(tmp_path):
+def test_a_folder_in_use_a_file_and_too_few_steps_are_refused(tmp_path):
     (tmp_path / 'something').touch()
     with pytest.raises(InputError, match='is not empty'):
         certify.certify(tiny(0), tmp_path, [])
+    with pytest.raises(InputError, match='something cannot be written'):
+        certify.certify(tiny(0), tmp_path / 'something', [])
     with pytest.raises(InputError, match='--steps'):
         certify.certify(tiny(0), tmp_path / 'new', [], steps=3)

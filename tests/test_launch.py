@@ -1,6 +1,15 @@
 """The door: bad input is one line and status 2, and leaves nothing behind."""
 
+import errno
+import json
+
 import pytest
+
+import launch as door
+from configs import ddpm_digits, stylegan2_ada_cifar
+from gen_jax import command_line
+from gen_jax.errors import NotWritten
+from gen_jax.workdir import config_values
 
 SMOKE = '--config=configs/ddpm_digits.py:smoke'
 
@@ -140,6 +149,22 @@ BAD = {
         (SMOKE, '--config.optim.model.learning_rate=None'),
         'optim.model.learning_rate: None; it needs a value',
     ),
+    'None for a section': (
+        (SMOKE, '--config.train=None'),
+        "--config.train: 'None' must be a section; set one of its fields instead",
+    ),
+    'None for a section in a section': (
+        (SMOKE, '--config.optim.model=None'),
+        "--config.optim.model: 'None' must be a section",
+    ),
+    'None for a method in a method': (
+        ('--config=configs/latent_flow_digits.py:smoke', '--config.method.inner=None'),
+        "method.inner.name: it must name a 'module.Name' under gen_jax/methods",
+    ),
+    'None for a part that is needed': (
+        (SMOKE, '--config.method.process=None'),
+        'method.process: None; it needs a value',
+    ),
     'never trained': ((SMOKE, '--mode=sample'), 'has no checkpoints; train first'),
     'never trained, evaluate': ((SMOKE, '--mode=evaluate'), 'has no checkpoints; train first'),
     'network name': ((SMOKE, '--config.networks.model.name=unet.Unet'), '; it has UNet'),
@@ -198,6 +223,12 @@ def test_bad_input_is_one_line_and_status_two(case, launch, tmp_path):
     assert len(lines) == 1 and lines[0].startswith('error: '), done.stderr
     assert message in lines[0]
     assert not (tmp_path / 'run').exists()
+
+
+def test_a_part_of_a_method_may_be_left_out():
+    config = stylegan2_ada_cifar.get_config('smoke')
+    command_line._set_to_none(config, '--config.method.augmentation=None')
+    assert config.method.augmentation is None
 
 
 def test_a_config_file_that_is_wrong_itself(launch, tmp_path):
@@ -265,6 +296,50 @@ def test_a_workdir_of_a_different_config(launch, tmp_path):
     ):
         done = launch(*arguments)
         assert done.returncode == 2 and '--config: which run?' in done.stderr
+
+
+@pytest.mark.parametrize('gone', ['train.stop_after_symptoms', 'restore'])
+def test_a_folder_of_another_version(gone, launch, tmp_path):
+    values = config_values(ddpm_digits.get_config('smoke'))
+    *section, field = gone.split('.')
+    del (values[section[0]] if section else values)[field]
+    (tmp_path / 'config.json').write_text(json.dumps(values))
+    done = launch(f'--workdir={tmp_path}')
+    assert done.returncode == 2 and done.stderr.count('\n') == 1
+    assert f'by another version: its config has no {gone}; start it with --config' in done.stderr
+
+
+def test_a_full_disk_is_one_line(monkeypatch, capsys):
+    def fails(*_, **__):
+        try:
+            raise OSError(errno.ENOSPC, 'No space left on device', '/runs/x')
+        except OSError as error:
+            raise RuntimeError('while a checkpoint was written') from error
+
+    monkeypatch.setattr(door.app, 'run', fails)
+    with pytest.raises(SystemExit) as end:
+        door.run()
+    assert end.value.code == NotWritten.status
+    assert capsys.readouterr().err == (
+        'error: /runs/x: No space left on device; nothing is lost: when that is mended the same '
+        'command goes on\n'
+    )
+
+
+def test_an_interrupt_before_the_flags_are_read(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(door.app, 'run', interrupted)
+    with pytest.raises(SystemExit) as end:
+        door.run()
+    assert end.value.code == 130 and capsys.readouterr().err == 'interrupted\n'
+
+
+def test_what_was_not_foreseen_is_raised(monkeypatch):
+    monkeypatch.setattr(door.app, 'run', lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        door.run()
 
 
 def test_a_wrong_value_is_named_before_a_folder_of_another_config(launch, tmp_path):

@@ -56,6 +56,15 @@ def test_a_best_asked_for_later_is_the_best_from_then_on(tmp_path):
     assert kept == [3, 6]  # it only gets worse, so the best of what there is is the one from before
 
 
+def test_a_preview_that_a_kill_cut_short_is_drawn_again(tmp_path):
+    config = importlib.import_module('configs.ddpm_8gaussians').get_config('smoke')
+    train(config, tmp_path)
+    preview = tmp_path / 'samples' / 'step_00000003.png'
+    preview.rename(preview.with_name(f'{preview.name}.host-1.partial'))
+    train(config, tmp_path)
+    assert preview.exists()
+
+
 def test_a_best_that_nobody_measures_is_refused(launch, tmp_path):
     flags = ('--config=configs/ddpm_digits.py:smoke', f'--workdir={tmp_path}')
     done = launch(*flags, '--config.train.best_by=FIX')

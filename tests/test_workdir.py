@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -64,18 +65,21 @@ def test_two_trainers_cannot_share_a_folder_and_a_killed_one_leaves_it_free(conf
     )
     try:
         assert other.stdout.readline() == 'open\n'
+        begun = tmp_path / 'samples' / f'x.png.{socket.gethostname()}-{other.pid}.partial'
+        begun.touch()
         before = (tmp_path / 'run.json').read_bytes()
         with (
             pytest.raises(InputError, match='another process is training in'),
             workdir.opened(tmp_path, config, 'abc', SPEC, {}),
         ):
             pass
-        assert (tmp_path / 'run.json').read_bytes() == before
+        assert (tmp_path / 'run.json').read_bytes() == before and begun.exists()
     finally:
         other.send_signal(signal.SIGKILL)
         other.communicate()
     with workdir.opened(tmp_path, config, 'abc', SPEC, {}):
         assert len(json.loads((tmp_path / 'run.json').read_text())['starts']) == 2
+        assert not begun.exists()
 
 
 def test_a_folder_of_another_config_names_what_differs(config, tmp_path):

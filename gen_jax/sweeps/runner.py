@@ -25,7 +25,7 @@ from typing import NamedTuple
 from gen_jax.errors import CheckFailed, Diverged, InputError, Preempted
 from gen_jax.sweeps.configs import words_of
 from gen_jax.sweeps.study import Trial
-from gen_jax.workdir import plain, read_json
+from gen_jax.workdir import check_config, plain, read_json
 from gen_jax.writers import write_json
 
 DONE, _TRIALS = 'DONE', 'sweep.json'
@@ -33,6 +33,8 @@ DONE, _TRIALS = 'DONE', 'sweep.json'
 _FINAL = (InputError.status, Diverged.status, CheckFailed.status)
 _MODES = ('train', 'evaluate')
 _LAST_LINES = 6
+# Of what may differ when a run goes on, what one that is done was made by.
+_MADE_BY = ('train.num_steps', 'train.accumulate')
 
 # Run in the child before it becomes `launch.py`: it dies with the thread that started it, so that a
 # killed parent leaves nobody behind who would train on where the next start does. Linux has this;
@@ -92,6 +94,22 @@ def write_trials(trials: Sequence[Trial], folder: Path) -> None:
     write_json(folder / _TRIALS, {'trials': [trial._asdict() for trial in trials]})
 
 
+def add_trials(trials: Sequence[Trial], folder: Path) -> None:
+    """Writes `sweep.json` where others may be at work by it.
+
+    Raises:
+      InputError: it has a trial that is none of these; another process may be about to run it.
+    """
+    path, names = folder / _TRIALS, {trial.name for trial in trials}
+    for trial in read_trials(folder) if path.exists() else ():
+        if trial.name not in names:
+            raise InputError(
+                f'--workdir: {path} has a trial that is none of this study, {trial.name}; use '
+                'another --workdir, or remove that file when nothing runs there'
+            )
+    write_trials(trials, folder)
+
+
 def read_trials(folder: Path) -> list[Trial]:
     """What `write_trials` wrote.
 
@@ -122,11 +140,25 @@ def is_final(trial: Trial, folder: Path) -> bool:
     )
 
 
+def check_done(trial: Trial, config, folder: Path) -> None:
+    """Raises InputError for a trial that is done and would be another one by this config: it would
+    not be trained again, and stand beside those that are."""
+    if (folder / trial.name / DONE).exists():
+        check_config(folder / trial.name, config, lambda field, *_: field not in _MADE_BY)
+
+
 def outcome_of(trial: Trial, folder: Path) -> Outcome:
     """How a trial ended; 'stopped' where it has not been said."""
     if (folder / trial.name / DONE).exists():
         return Outcome('done')
     return failure(trial, folder) or Outcome('stopped')
+
+
+def check_ended(trials: Sequence[Trial], folder: Path) -> None:
+    """Raises Preempted for trials that were stopped: neither done nor failed."""
+    stopped = [trial.name for trial in trials if outcome_of(trial, folder).state == 'stopped']
+    if stopped:
+        raise Preempted(f'{len(stopped)} of {len(trials)} trials stopped: {", ".join(stopped)}')
 
 
 def run_task(
@@ -141,7 +173,8 @@ def run_task(
 
     Args:
       place: the processors that the calling thread is left on, and more of the environment.
-      retries: how often a process is started again that crashed or was killed.
+      retries: how often a process is started again that crashed or was killed; one that saved and
+        ended because it was asked to is started again without that.
       stopping: once it is set no process is started, and one that ends is not marked as failed.
       started: is told of each process.
 
@@ -156,21 +189,24 @@ def run_task(
     if place.cpus is not None and hasattr(os, 'sched_setaffinity'):
         os.sched_setaffinity(0, place.cpus)  # of this thread; its children have the same
     for words in task.commands:
-        for left in range(retries, -1, -1):
+        left = retries
+        while True:
             if stopping.is_set():
                 return [outcome_of(trial, folder) for trial in task.trials]
             status = _run(words, log, place.environment, started)
             if status == 0 or stopping.is_set() or status in _FINAL:
                 break
-            if left:
-                _note(log, f'ended with status {status}; it is started again')
+            if status != Preempted.status:  # which is no crash: it was asked to end, and has saved
+                left -= 1
+            if left < 0:
+                break
+            _note(log, f'ended with status {status}; it is started again')
         if status != 0:
             break
     for trial in task.trials:
         if status == 0 and not task.marks:
             mark_done(trial, folder, time.monotonic() - begun)
-        # What was asked to end has saved, and its parent may not know yet.
-        elif status not in (0, Preempted.status) and not stopping.is_set():
+        elif status != 0 and not stopping.is_set():
             mark_failed(trial, folder, status, [*_last_lines(log), f'(from {log})'])
     return [outcome_of(trial, folder) for trial in task.trials]
 

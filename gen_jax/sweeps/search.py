@@ -11,7 +11,8 @@ from pathlib import Path
 from gen_jax.errors import InputError
 from gen_jax.selection import better, cost
 from gen_jax.sweeps import results
-from gen_jax.sweeps.runner import write_trials
+from gen_jax.sweeps.configs import config_of
+from gen_jax.sweeps.runner import check_done, check_ended, write_trials
 from gen_jax.sweeps.study import (
     SEED,
     Choice,
@@ -63,11 +64,14 @@ def search_points(study: Study, folder: Path, at_a_time: int, run: Run) -> list[
 
     Args:
       folder: of the sweep.
-      run: runs these trials; a point one of whose trials is not done then has no answer, and
-        stays so.
+      run: runs these trials; a point one of whose trials failed has no answer, and stays so.
 
     Returns:
       The trials of all points and seeds.
+
+    Raises:
+      InputError: the config is another one than that of trials that are done.
+      Preempted: trials were stopped; their points are taken up again.
     """
     import optuna
     from optuna.storages import JournalStorage
@@ -83,6 +87,8 @@ def search_points(study: Study, folder: Path, at_a_time: int, run: Run) -> list[
         load_if_exists=True,
     )
     trials = {t.number: trials_of(study, t.number, t.params) for t in found.trials}
+    for trial in _once(trials.values()):
+        check_done(trial, config_of(trial), folder)
     while True:
         unanswered = []
         for left in found.trials:
@@ -104,6 +110,7 @@ def search_points(study: Study, folder: Path, at_a_time: int, run: Run) -> list[
         write_trials(_once(trials[number] for number in sorted(trials)), folder)
         run(_once(trials[number] for number in unanswered))  # two may be the same point
         for number in unanswered:
+            check_ended(trials[number], folder)
             value = _answer(study, trials[number], folder)
             failed = optuna.trial.TrialState.FAIL if value is None else None
             found.tell(number, value, state=failed)

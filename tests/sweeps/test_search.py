@@ -7,9 +7,12 @@ import pytest
 
 from gen_jax.errors import InputError, Preempted
 from gen_jax.sweeps import pool
-from gen_jax.sweeps.runner import task_of
+from gen_jax.sweeps.configs import config_of
+from gen_jax.sweeps.runner import outcome_of, task_of
 from gen_jax.sweeps.search import check_search, search_points
 from gen_jax.sweeps.study import Choice, LogUniform, Search, Study, Uniform
+from gen_jax.workdir import config_values
+from gen_jax.writers import write_json
 
 pytest.importorskip('optuna')
 CONFIG = 'configs/ddpm_8gaussians.py:smoke'
@@ -61,6 +64,14 @@ def test_a_search_that_was_stopped_takes_up_what_it_had_asked(tmp_path):
     assert {trial.fields['train.num_steps'] for trial in found} <= {1, 2, 3}
 
 
+def test_a_point_whose_trial_was_stopped_is_taken_up_again(tmp_path):
+    rounds = []
+    with pytest.raises(Preempted):
+        search_points(study(1), tmp_path, 1, rounds.append)
+    found = search_points(study(1), tmp_path, 1, runner(tmp_path))
+    assert found == rounds[0] and outcome_of(found[0], tmp_path).state == 'done'
+
+
 def test_a_point_that_is_asked_for_twice_runs_once(tmp_path):
     fields = {'optim.model.learning_rate': Choice((0.1,))}
     found = search_points(study(4, fields), tmp_path, 2, runner(tmp_path))
@@ -72,6 +83,16 @@ def test_a_point_that_failed_has_no_answer_and_the_search_goes_on(tmp_path):
     fields = {'optim.model.learning_rate': Choice((666.0, 0.1))}
     found = search_points(study(6, fields), tmp_path, 1, runner(tmp_path))
     assert {trial.fields['optim.model.learning_rate'] for trial in found} == {666.0, 0.1}
+
+
+def test_points_that_are_done_by_other_numbers_are_refused(tmp_path):
+    fields = {'optim.model.learning_rate': Choice((0.1,))}
+    (trial,) = search_points(study(1, fields), tmp_path, 1, runner(tmp_path))
+    config = config_of(trial)
+    config.train.num_steps += 1
+    write_json(tmp_path / trial.name / 'config.json', config_values(config))
+    with pytest.raises(InputError, match=r'train\.num_steps is 4 there and 3 here'):
+        search_points(study(2, fields), tmp_path, 1, runner(tmp_path))
 
 
 @pytest.mark.parametrize(

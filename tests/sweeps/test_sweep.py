@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from gen_jax.errors import CheckFailed, InputError
+from gen_jax.errors import CheckFailed, InputError, Preempted
 from gen_jax.sweep import alone, sweep
 from gen_jax.sweeps import pool, results
+from gen_jax.sweeps.configs import config_of
 from gen_jax.sweeps.report import report
 from gen_jax.sweeps.runner import (
     DONE,
@@ -30,6 +31,8 @@ from gen_jax.sweeps.runner import (
     write_trials,
 )
 from gen_jax.sweeps.study import Study, grid, make_trial, trials
+from gen_jax.workdir import config_values
+from gen_jax.writers import write_json
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = Path(__file__).with_name('stand_in.py')
@@ -77,6 +80,23 @@ def test_a_second_start_runs_only_what_is_missing(tmp_path):
     assert starts(tmp_path) == {trial.name: 1 for trial in asked}
 
 
+@pytest.mark.parametrize(('field', 'value'), [('num_steps', 6), ('accumulate', 2)])
+def test_a_trial_that_is_done_by_other_numbers_is_refused(field, value, tmp_path):
+    """It would not be trained again, and stand in the table beside those that are."""
+    folder = tmp_path / 'runs'
+    sweep(write_study(tmp_path, 0.1), folder)
+    (trial,) = read_trials(folder)
+    config = config_of(trial)
+    now, config.train[field] = config.train[field], value
+    write_json(folder / trial.name / 'config.json', config_values(config))
+    with pytest.raises(InputError) as error:
+        sweep(write_study(tmp_path, 0.1, 0.2), folder)
+    said = f'train.{field} is {value} there and {now} here; use the same values or another'
+    assert said in str(error.value) and trial.name in str(error.value)
+    (folder / trial.name / DONE).unlink()  # then it may go on
+    sweep(write_study(tmp_path, 0.1, 0.2), folder)
+
+
 def test_a_crash_is_reported_with_its_last_lines_and_stops_nobody(tmp_path):
     file, folder = write_study(tmp_path, 0.1, 666.0, 0.2), tmp_path / 'runs'
     with pytest.raises(CheckFailed) as error:
@@ -93,6 +113,17 @@ def test_a_crash_is_reported_with_its_last_lines_and_stops_nobody(tmp_path):
 def test_a_trial_that_crashes_once_is_started_again(tmp_path):
     (ended,) = run_all(trials(study(111.0)), tmp_path, workers=1, retries=1)
     assert ended.state == 'done' and [*starts(tmp_path).values()] == [2]
+
+
+def test_a_trial_that_was_asked_to_end_alone_is_started_again_whatever_the_retries(tmp_path):
+    (ended,) = run_all(trials(study(75.0)), tmp_path, workers=1, retries=0)
+    assert ended.state == 'done' and [*starts(tmp_path).values()] == [2]
+
+
+def test_a_trial_that_is_neither_done_nor_failed_is_no_success(tmp_path, monkeypatch):
+    monkeypatch.setattr('gen_jax.sweep.run_all', lambda *_: [])
+    with pytest.raises(Preempted, match=r'1 of 1 trials stopped: learning_rate=0\.1'):
+        sweep(write_study(tmp_path, 0.1), tmp_path / 'runs')
 
 
 def test_a_trial_that_diverged_is_a_result_and_not_tried_again(tmp_path):
@@ -140,9 +171,25 @@ def test_of_a_group_one_that_diverged_stays_so(tmp_path):
 
 
 def test_a_sweep_is_alone_in_its_folder(tmp_path):
-    (tmp_path / 'runs').mkdir()
-    with alone(tmp_path / 'runs'), pytest.raises(InputError, match='another process'):
-        sweep(write_study(tmp_path, 0.1), tmp_path / 'runs')
+    """What is refused leaves the plan of what is at work."""
+    file, folder = write_study(tmp_path, 0.1), tmp_path / 'runs'
+    write_trials(trials(study(0.2)), folder)
+    before = read_trials(folder)
+    with alone(folder), pytest.raises(InputError, match='another process'):
+        sweep(file, folder)
+    with alone(folder), pytest.raises(InputError, match='another process'):
+        sweep(file, folder, slurm=['cluster=local'])
+    assert read_trials(folder) == before
+
+
+def test_of_jobs_by_index_none_takes_another_ones_trials_from_the_plan(tmp_path):
+    folder = tmp_path / 'runs'
+    sweep(write_study(tmp_path, 0.1, 0.2), folder, index=0)
+    sweep(write_study(tmp_path, 0.3, 0.1, 0.2), folder, index=0)  # more points
+    before = read_trials(folder)
+    with pytest.raises(InputError, match=r'sweep\.json has a trial that is none of this study'):
+        sweep(write_study(tmp_path, 0.1), folder, index=0)
+    assert read_trials(folder) == before and len(starts(folder)) == 2
 
 
 def test_asking_to_stop_leaves_the_rest_for_the_next_start(tmp_path):
