@@ -56,6 +56,24 @@ def test_a_best_asked_for_later_is_the_best_from_then_on(tmp_path):
     assert kept == [3, 6]  # it only gets worse, so the best of what there is is the one from before
 
 
+@pytest.mark.parametrize('first', ['evaluate', 'score'])
+def test_what_is_asked_for_later_is_measured_of_the_last_step_too(first, tmp_path):
+    """And what was measured before is not measured again."""
+    config = importlib.import_module('configs.ddpm_8gaussians').get_config('smoke')
+    config.train.update(sample_every=None, evaluate_every=None, score_every=None)
+    config.train.update(score_num=10, score_metrics=('SW',))
+    config.train[f'{first}_every'] = 3
+    train(config, tmp_path)
+    config.train.update(evaluate_every=3, score_every=3, best_by='SW')
+    train(config, tmp_path)
+    train(config, tmp_path)
+    measured = [row for row in read_rows(tmp_path / 'metrics.jsonl') if 'seconds' not in row]
+    assert [row['step'] for row in measured] == [3, 3]
+    assert len({*measured[0]} & {*measured[1]} - {'step'}) == 0
+    assert ['eval/loss' in row for row in measured] == [first == 'evaluate', first == 'score']
+    assert chosen_step(tmp_path, 'best', 'SW', [3]) == 3
+
+
 def test_a_best_that_nobody_measures_is_refused(launch, tmp_path):
     flags = ('--config=configs/ddpm_digits.py:smoke', f'--workdir={tmp_path}')
     done = launch(*flags, '--config.train.best_by=FIX')
