@@ -102,13 +102,13 @@ def sample(
         complete = make_completer(run, prompts, max_tokens, size, options)
         arrays = {'x': show(complete(restore(), key), decode, len(prompts))}
     elif edit is not None:
-        change = _make_edit(config, run, edit, num, key, label, given, of_descent)
+        change = _make_edit(config, run, workdir, edit, num, key, label, given, of_descent)
         arrays = {'x': decode(change(restore()))}
     else:
         if given is None:
             labels, parts = labels_for(run, num, label), None
         else:
-            *parts, labels = given_of(config, run, given, keep, num, label)
+            *parts, labels = given_of(config, run, workdir, given, keep, num, label)
         draw = make_sampler(run, min(config.sample.batch_size, num), options)
         x = decode(draw(restore(), key, num, labels, parts, show_progress=True))
         if x.dtype.kind == 'U' and hosts.is_first():
@@ -133,6 +133,7 @@ def _options(config, steps: int | None) -> dict:
 def _make_edit(
     config,
     run: Run,
+    workdir: Path,
     edit: str,
     num: int,
     key: Key,
@@ -144,11 +145,11 @@ def _make_edit(
     size = config.sample.batch_size
     if run.method.latents is None:
         change = make_editor(run, edit, num, size)
-        examples = examples_of(config, run, given or HELD_OUT, max(num, NUM_SEEN), label)
+        examples = examples_of(config, run, workdir, given or HELD_OUT, max(num, NUM_SEEN), label)
         return lambda state: change(state, examples)
     explore, examples = make_explorer(run, edit, num, size, label, steps), None
     if edit == 'project':
-        examples = examples_of(config, run, given or HELD_OUT, num, label)
+        examples = examples_of(config, run, workdir, given or HELD_OUT, num, label)
     elif given is not None:
         raise InputError(
             f'--given: {edit!r} is of latents that are drawn; only --edit=project takes examples'

@@ -101,9 +101,12 @@ def test_other_data_under_the_same_config_is_refused(launch, tmp_path):
     done = launch(*flags)
     assert done.returncode == 0, done.stderr
     Image.fromarray(rng.integers(0, 255, (9, 8, 3), np.uint8)).save(folder / '0.png')
-    done = launch(*flags)
-    assert done.returncode == 2
-    assert 'began with data of fingerprint' in done.stderr
+    for mode in ('train', 'evaluate'):
+        done = launch(*flags, f'--mode={mode}')
+        assert done.returncode == 2
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith('error: data: ') and 'began with data of fingerprint' in last
+    assert not (workdir / 'evaluation.json').exists()
 
 
 @pytest.mark.parametrize(
