@@ -181,7 +181,10 @@ class Checkpoints:
         state = self._restore_if_sound(step, template, None)
         if state is None:
             others = [other for other in self.steps() if other != step]
-            raise InputError(f'--checkpoint: that of step {step} is damaged; there are {others}')
+            raise InputError(
+                f'--workdir: {self.folder / str(step)} is damaged; restore it from a copy, or '
+                f'remove it and do with the others, {others}'
+            )
         return state
 
     def restore_player(self, template: Weights, player: str) -> tuple[int | None, Weights | None]:
@@ -253,7 +256,7 @@ class Checkpoints:
             state = self._read(step, 'state', ocp.args.StandardRestore(template))
             manifest.check_content(leaves, state)
         except Exception as error:  # whatever broke inside: any unreadable file is damage
-            return _damage(error, step)
+            return _damage(error, self._name(step))
         return None
 
     def _restore_if_sound(self, step: int, template: Tree, player: str | None) -> Tree | None:
@@ -277,21 +280,25 @@ class Checkpoints:
         except InputError:
             raise
         except Exception as error:  # whatever broke inside: any unreadable file is damage
-            damage = _damage(error, step)
+            damage = _damage(error, self._name(step))
         # Digests are computed by all processes, so each must have its part.
         if not hosts.any_of(damage is not None):
             try:
                 manifest.check_content(leaves, state)
             except ValueError as error:
-                damage = _damage(error, step)
+                damage = _damage(error, self._name(step))
         if damage is not None:
-            print(f'warning: checkpoint {step} is damaged ({damage})', file=sys.stderr)
+            print(f'warning: {self._name(step)} is damaged ({damage})', file=sys.stderr)
             state = None
         if hosts.any_of(state is None):
             return None
         if player is None:
             return state
         return Weights(**{name: state[part][player] for name, part in parts.items()})
+
+    def _name(self, step: int) -> str:
+        name = self.folder.name
+        return f'checkpoint {step}' if name == 'checkpoints' else f'{name}/{step}'
 
     def _set_aside(self, step: int) -> None:
         place = self.folder / f'damaged-{step}'
@@ -338,17 +345,15 @@ def _leaves_of_player(leaves: Manifest, player: str, parts: Mapping[str, str]) -
     return {path: leaf for path, leaf in leaves.items() if path.startswith(mine)}
 
 
-def _damage(error: Exception, step: int) -> str:
-    """What is wrong with a checkpoint that an error came from.
+def _damage(error: Exception, name: str) -> str:
+    """What is wrong with a checkpoint of this name that an error came from.
 
     Raises:
       InputError: nothing is; this process may not read it, or lacks the memory.
     """
     reason = str(error).strip().split('\n')[0][:160] or type(error).__name__
     if isinstance(error, MemoryError | PermissionError) or any(s in str(error) for s in _NO_DAMAGE):
-        raise InputError(
-            f'--workdir: checkpoint {step} cannot be read here ({reason}); it stays as it is'
-        )
+        raise InputError(f'--workdir: {name} cannot be read here ({reason}); it stays as it is')
     return reason
 
 

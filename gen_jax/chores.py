@@ -7,7 +7,7 @@ them when it goes on, so nothing is left out and nothing is done twice.
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from gen_jax import hosts, parallel
@@ -45,6 +45,7 @@ class Chores:
             None if self._every.checkpoint_minutes is None else self._every.log_every,
         )
         self._evaluate = _make_evaluations(run, config)
+        self._estimators = run.method.estimators
         self._preview = None
         if self._every.sample_every is not None:
             self._preview = make_preview(run, config, workdir)
@@ -72,9 +73,9 @@ class Chores:
         if not any(map(due, self._cadences)):
             return
         state = parallel.as_global(self._parallel, state)
-        if self._is_evaluation_due(step):
+        if left := self._left_to_measure(step):
             with report.pause():
-                row = report.evaluation(step, self._evaluate(due, state, self._dataset))
+                row = report.evaluation(step, self._evaluate(left, state, self._dataset))
             self._rows.append(row)
             could_be = {*self._checkpoints.steps(), step}
             best = best_step(self._rows, self._every.best_by, could_be) == step
@@ -96,12 +97,21 @@ class Chores:
             self._checkpoints.save(step, parallel.as_global(self._parallel, state))
         self._saved_at = time.monotonic()
 
-    def _is_evaluation_due(self, step: int) -> bool:
-        due = functools.partial(self.is_due, step)
-        if not (due(self._every.evaluate_every) or due(self._every.score_every)):
-            return False
-        done = {row['step'] for row in self._rows if any(n.startswith('eval/') for n in row)}
-        return hosts.of_first(step not in done)
+    def _left_to_measure(self, step: int) -> list[str]:
+        """Of 'evaluate' and 'score', what is due and in no row of this step."""
+        due = [
+            what
+            for what in ('evaluate', 'score')
+            if self.is_due(step, self._every[f'{what}_every'])
+        ]
+        done = {
+            'evaluate' if name.removeprefix('eval/') in self._estimators else 'score'
+            for row in self._rows
+            if row['step'] == step
+            for name in row
+            if name.startswith('eval/')
+        }
+        return [what for what in due if hosts.of_first(what not in done)]
 
     def _is_drawn(self, step: int) -> bool:
         if step != self._first:
@@ -119,7 +129,8 @@ class Chores:
 
 
 def _make_evaluations(run: Run, config) -> Callable[..., dict[str, dict]]:
-    """A function `(due, state, dataset) -> {name: {value, ...}}` for the loop.
+    """A function `(left, state, dataset) -> {name: {value, ...}}` for the loop; `left` is what of
+    'evaluate' and 'score' is left to measure.
 
     Raises:
       InputError: as `make_evaluation` and `make_scores`, or a `train.best_by` that is not measured.
@@ -148,12 +159,12 @@ def _make_evaluations(run: Run, config) -> Callable[..., dict[str, dict]]:
             f'{", ".join(names) or "nothing is measured"}'
         )
 
-    def evaluate(due: Callable, state: TrainState, dataset: Dataset) -> dict:
+    def evaluate(left: Collection[str], state: TrainState, dataset: Dataset) -> dict:
         results = {}
-        if due(every.evaluate_every):
+        if 'evaluate' in left:
             columns = measure(state, dataset.evaluation)
             results |= summarize(columns, run.method.estimators)
-        if due(every.score_every):
+        if 'score' in left:
             scored = score(state, dataset)
             results |= {} if scored is None else scored.records
         return results

@@ -54,7 +54,7 @@ def encode(
     run = assemble(config, spec=workdirs.saved_spec(workdir))
     encode_all = encoder(run, config.evaluate.batch_size)
     source = given or HELD_OUT
-    examples = examples_of(config, run, source, num, label)
+    examples = examples_of(config, run, workdir, source, num, label)
     state, average = trained(run, config, workdir, checkpoint, ema_length)
     if hosts.is_first():
         print(f'step {int(state.step)}, average: {average}', file=sys.stderr)

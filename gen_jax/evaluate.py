@@ -67,6 +67,7 @@ def evaluate(
     score = scores_of(run, config, seed)
     state, average = trained(run, config, workdir, checkpoint, ema_length)
     dataset = load_data(config, run.spec)
+    workdirs.check_data(workdir, dataset.fingerprint)
     if hosts.is_first():
         print(f'evaluating step {int(state.step)}, average of {average}', file=sys.stderr)
     common = {

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gen_jax.data.dataset import Arrays, Split, evaluation_batches
+from gen_jax import workdir as workdirs
+from gen_jax.data.dataset import Arrays, Dataset, Split, evaluation_batches
 from gen_jax.errors import InputError
 from gen_jax.run import Run, labels_for, load_data, modality
 from gen_jax.types import DataSpec
@@ -32,13 +33,20 @@ class Given(NamedTuple):
 
 
 def given_of(
-    config, run: Run, source: str, keep: str | None, num: int, label: int | None = None
+    config,
+    run: Run,
+    workdir: Path,
+    source: str,
+    keep: str | None,
+    num: int,
+    label: int | None = None,
 ) -> Given:
     """`num` examples, and what is kept of them.
 
     Args:
       config: the run's config.
       run: of the config.
+      workdir: the run's folder.
       source: a file of the data's kind, or 'held_out' for the first examples of the evaluation
         split, each from its beginning; fewer than `num` are taken in turn.
       keep: which part is kept, one of the `PARTS` of the data's modality, or several with commas.
@@ -46,7 +54,7 @@ def given_of(
 
     Raises:
       InputError: a method that cannot complete examples, data without parts, a part that it has
-        not, or a file that cannot be read.
+        not, a file that cannot be read, or other data than the run began with.
     """
     data = modality(config)
     takes = inspect.signature(run.method.sample or len).parameters
@@ -58,7 +66,7 @@ def given_of(
     if not set(kept) <= set(data.PARTS):
         raise InputError(f'--keep: {keep!r}; say what is kept, of {", ".join(data.PARTS)}')
     if source == HELD_OUT:
-        split = load_data(config, run.spec).evaluation
+        split = _data_of(config, run, workdir).evaluation
         batch = _first(split, num) if run.spec.start_token is None else _documents(split, run.spec)
     else:
         batch = _of_file(config, run, source)
@@ -76,22 +84,24 @@ def given_of(
 
 
 def examples_of(
-    config, run: Run, source: str, num: int | None, label: int | None = None
+    config, run: Run, workdir: Path, source: str, num: int | None, label: int | None = None
 ) -> Examples:
     """The first `num` examples of a source, or all that it has.
 
     Args:
       config: the run's config.
       run: of the config.
+      workdir: the run's folder.
       source: a file of the data's kind, or 'held_out' or 'train' for one of the data's splits.
       num: None for all.
       label: the class of all; None for their own.
 
     Raises:
-      InputError: a file that cannot be read, or no class where the method is told classes.
+      InputError: a file that cannot be read, other data than the run began with, or no class where
+        the method is told classes.
     """
     if source in (HELD_OUT, TRAIN):
-        dataset = load_data(config, run.spec)
+        dataset = _data_of(config, run, workdir)
         split = dataset.evaluation if source == HELD_OUT else dataset.train
         num = split.num_examples if num is None else min(num, split.num_examples)
         batch = _first(split, num) if source == HELD_OUT else _as_they_are(split, num)
@@ -108,6 +118,12 @@ def examples_of(
     if is_told and np.any(labels < 0):
         raise InputError(f'--given: {source!r} has examples without a label; say one by --label')
     return Examples(x, labels)
+
+
+def _data_of(config, run: Run, workdir: Path) -> Dataset:
+    dataset = load_data(config, run.spec)
+    workdirs.check_data(workdir, dataset.fingerprint)
+    return dataset
 
 
 def _of_file(config, run: Run, source: str) -> Arrays:

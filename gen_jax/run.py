@@ -262,7 +262,14 @@ def check_values(config) -> None:
         'sample.num': config.sample.num,
         'sample.batch_size': config.sample.batch_size,
     }
-    for field, value in {**positive, 'ema.decay': config.ema.decay, 'seed': config.seed}.items():
+    others = {
+        'ema.decay': config.ema.decay,
+        'ema.lengths': config.ema.lengths,
+        'evaluate.scores.metrics': config.evaluate.scores.metrics,
+        'evaluate.scores.features': config.evaluate.scores.features,
+        'seed': config.seed,
+    }
+    for field, value in {**positive, **others}.items():
         if value is None and field not in _MAY_BE_NONE:
             raise InputError(f'{field}: None; it needs a value')
     for field, value in positive.items():
@@ -276,9 +283,6 @@ def check_values(config) -> None:
         raise InputError('ema.lengths: give at least one, or set ema.snapshot_every to None')
     for length in config.ema.lengths:
         averaging.check_length(length, 'ema.lengths')
-    for field in ('metrics', 'features'):
-        if config.evaluate.scores[field] is None:
-            raise InputError(f'evaluate.scores.{field}: None; it needs a value')
     if not 0 <= config.ema.decay < 1:
         raise InputError(f'ema.decay: {config.ema.decay} must be from 0 (no average) to below 1')
     if not 0 <= config.seed < 2**31:

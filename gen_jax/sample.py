@@ -5,7 +5,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -83,12 +83,14 @@ def sample(
     run = assemble(config, spec=workdirs.saved_spec(workdir))
     data = modality(config)
     of_descent = steps if edit == 'project' else None
-    told = (prompt, prompt_file, max_tokens, given, keep, of_descent)
+    told = (prompt, prompt_file, max_tokens, given, keep)
     words = [str(flag) for flag in told if flag is not None]
     options = _options(config, None if edit == 'project' else steps)
     if has_prompt:
         words.append(json.dumps(options))
-    which = _which(edit, num, seed, label, ema_length, words)
+    flags = {'label': label, 'length': ema_length, 'steps': steps}
+    flags['checkpoint'] = None if checkpoint == 'latest' else checkpoint
+    which = _which(edit, num, seed, flags, words)
     stem, suffixes = _destination(out, workdir, which, data.SUFFIXES, has_prompt)
     key, decode = keys.stream(seed, 'sample'), functools.partial(data.decode, spec=run.spec)
     restore = functools.partial(_restore, run, config, workdir, checkpoint, ema_length)
@@ -100,13 +102,13 @@ def sample(
         complete = make_completer(run, prompts, max_tokens, size, options)
         arrays = {'x': show(complete(restore(), key), decode, len(prompts))}
     elif edit is not None:
-        change = _make_edit(config, run, edit, num, key, label, given, of_descent)
+        change = _make_edit(config, run, workdir, edit, num, key, label, given, of_descent)
         arrays = {'x': decode(change(restore()))}
     else:
         if given is None:
             labels, parts = labels_for(run, num, label), None
         else:
-            *parts, labels = given_of(config, run, given, keep, num, label)
+            *parts, labels = given_of(config, run, workdir, given, keep, num, label)
         draw = make_sampler(run, min(config.sample.batch_size, num), options)
         x = decode(draw(restore(), key, num, labels, parts, show_progress=True))
         if x.dtype.kind == 'U' and hosts.is_first():
@@ -131,6 +133,7 @@ def _options(config, steps: int | None) -> dict:
 def _make_edit(
     config,
     run: Run,
+    workdir: Path,
     edit: str,
     num: int,
     key: Key,
@@ -142,11 +145,11 @@ def _make_edit(
     size = config.sample.batch_size
     if run.method.latents is None:
         change = make_editor(run, edit, num, size)
-        examples = examples_of(config, run, given or HELD_OUT, max(num, NUM_SEEN), label)
+        examples = examples_of(config, run, workdir, given or HELD_OUT, max(num, NUM_SEEN), label)
         return lambda state: change(state, examples)
     explore, examples = make_explorer(run, edit, num, size, label, steps), None
     if edit == 'project':
-        examples = examples_of(config, run, given or HELD_OUT, num, label)
+        examples = examples_of(config, run, workdir, given or HELD_OUT, num, label)
     elif given is not None:
         raise InputError(
             f'--given: {edit!r} is of latents that are drawn; only --edit=project takes examples'
@@ -266,17 +269,12 @@ def make_preview(run: Run, config, workdir: Path) -> Callable[[int, TrainState],
 
 
 def _which(
-    edit: str | None,
-    num: int,
-    seed: int,
-    label: int | None,
-    length: float | None,
-    words: list[str],
+    edit: str | None, num: int, seed: int, flags: Mapping[str, object], words: list[str]
 ) -> str:
-    """What samples are called; `words` are what they were told besides."""
+    """What samples are called: by these flags, which are None where they were not given, and by
+    `words`, all that they were told besides."""
     name = f'{"" if edit is None else f"{edit}_"}num{num}_seed{seed}'
-    name += '' if label is None else f'_label{label}'
-    name += '' if length is None else f'_length{length:g}'
+    name += ''.join(f'_{flag}{value}' for flag, value in flags.items() if value is not None)
     told = hashlib.sha256('\n'.join(words).encode()).hexdigest()[:8]
     return f'{name}_given{told}' if words else name
 

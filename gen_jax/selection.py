@@ -40,17 +40,18 @@ def best_step(rows: Iterable[Mapping], best_by: str | None, steps: Collection[in
     """The one of `steps` whose evaluation was best, the earliest of equals; None if none has one.
 
     `best_by` is a metric, whatever its features: 'FD' finds 'eval/FD-1a2b3c4d', and 'eval/FID@768'
-    too, for so it is called on Inception's features. None asks for no best.
+    too, for so it is called on Inception's features. Of features that a run changed on its way only
+    the last ones count, for numbers on others do not compare. None asks for no best.
     """
     if best_by is None:
         return None
     found = [
-        (cost(best_by, value), row['step'])
+        (name, cost(best_by, value), row['step'])
         for row in rows
         for name, value in row.items()
         if row['step'] in steps and value is not None and _metric_of(name) == best_by
     ]
-    return min(found)[1] if found else None
+    return min(pair for name, *pair in found if name == found[-1][0])[1] if found else None
 
 
 def _metric_of(name: str) -> str | None:

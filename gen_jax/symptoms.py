@@ -6,6 +6,7 @@ other it says so, once until the metric recovers; and where the config asks for 
 after so many.
 """
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -65,12 +66,13 @@ class Watch:
                 raise Collapsed(what)
 
     def _count(self, row: Mapping[str, float]) -> dict[Symptom, float]:
-        """The symptoms that a row shows, with their values."""
+        """The symptoms that a row shows, with their values. A value that is no finite number says
+        nothing, whether it was just computed or comes from a file, where it is null."""
         shown = {}
         for symptom in self._in_a_row:
             value = row.get(symptom.metric)
-            if value is None:
-                continue  # a row of something else
+            if value is None or not math.isfinite(value):
+                continue  # also a row of something else
             below = value < symptom.least
             self._in_a_row[symptom] = self._in_a_row[symptom] + 1 if below else 0
             if below:

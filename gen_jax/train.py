@@ -138,6 +138,8 @@ def training(
                         preemption.check()
                     chores.do(step, state, report)
                 sentinel.finish()
+                report.flush()
+                watch.follow(report.take())  # the last row
                 watch.finish()
             except (Preempted, Collapsed, Diverged) as reason:
                 step = int(state.step)  # thrown in, it comes before the step that is due

@@ -161,6 +161,17 @@ def check_config(workdir: Path, config, left_out: Callable[..., bool] | None = N
         )
 
 
+def check_data(workdir: Path, fingerprint: str) -> None:
+    """Raises InputError if the run in this folder began with other data than that of this
+    fingerprint: held-out examples of the one may be training examples of the other."""
+    began_with = facts(workdir).get('data_fingerprint', fingerprint)
+    if began_with != fingerprint:
+        raise InputError(
+            f'data: the run in {workdir} began with data of fingerprint {began_with}, and this '
+            f'is {fingerprint}; bring the old data back or use another --workdir'
+        )
+
+
 def changes(workdir: Path, config) -> list[str]:
     """A line for each field that is another one than at the last start; none for a new folder."""
     return config_differences(workdir, config) if (workdir / 'config.json').exists() else []
@@ -214,12 +225,8 @@ def _take(workdir: Path, config, fingerprint: str, spec: DataSpec, facts: dict) 
         check_config(workdir, config)  # again: nobody else can change it any more
         path = workdir / 'run.json'
         record = read_json(path) if path.exists() else {}
-        began_with = record.setdefault('data_fingerprint', fingerprint)
-        if began_with != fingerprint:
-            raise InputError(
-                f'data: the run in {workdir} began with data of fingerprint {began_with}, and this '
-                f'is {fingerprint}; bring the old data back or use another --workdir'
-            )
+        check_data(workdir, fingerprint)
+        record['data_fingerprint'] = fingerprint
         record |= facts
         record['starts'] = [*record.get('starts', []), _start(config)]
         write_json(workdir / 'config.json', config_values(config))

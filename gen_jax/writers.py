@@ -255,12 +255,16 @@ class Report:
             self._writer.sync()
 
     def evaluation(self, step: int, results: Mapping[str, Mapping]) -> dict:
-        """Writes the row of an evaluation, `eval/<name>` for every value, and returns it."""
+        """Writes the row of an evaluation, `eval/<name>` for every value, and returns it. What
+        could not be measured has the value None."""
         self.flush()
         if not results:
             return {'step': step}
         row = {f'eval/{name}': result['value'] for name, result in results.items()}
-        shown = '  '.join(f'{name} {value:.4g}' for name, value in row.items())
+        shown = '  '.join(
+            f'{name} none' if value is None else f'{name} {value:.4g}'
+            for name, value in row.items()
+        )
         self._display.say(f'step {step}  {shown}')
         self._write(step, row)
         return {'step': step, **finite(row)}

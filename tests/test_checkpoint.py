@@ -55,9 +55,9 @@ def assert_same(a: TrainState, b: TrainState) -> None:
         np.testing.assert_array_equal(x, y)
 
 
-def destroy(workdir, step: int) -> None:
+def destroy(workdir, step: int, name: str = 'checkpoints') -> None:
     """Cuts every data file of a checkpoint in half."""
-    folder = workdir / 'checkpoints' / str(step)
+    folder = workdir / name / str(step)
     files = [path for path in folder.rglob('*') if path.is_file() and '/d/' in str(path)]
     assert files
     for path in files:
@@ -100,6 +100,23 @@ def test_nothing_readable_is_an_error_and_never_a_fresh_start(tmp_path):
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(InputError, match='can be read'):
         checkpoints.restore(template_of(state_at(0)))
     assert (tmp_path / 'checkpoints' / '1').is_dir()  # what cannot be judged stays where it was
+
+
+@pytest.mark.parametrize(
+    ('name', 'called'), [('checkpoints', 'checkpoint 1'), ('averages', 'averages/1')]
+)
+def test_a_damaged_one_that_is_asked_for_is_named(name, called, tmp_path, capsys):
+    with Checkpoints(tmp_path, name=name) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, state_at(step))
+    destroy(tmp_path, 1, name)
+    message = rf'^--workdir: {tmp_path}/{name}/1 is damaged; .* the others, \[2, 3\]$'
+    with (
+        Checkpoints(tmp_path, read_only=True, name=name) as checkpoints,
+        pytest.raises(InputError, match=message),
+    ):
+        checkpoints.restore(template_of(state_at(0)), 1)
+    assert capsys.readouterr().err.startswith(f'warning: {called} is damaged (')
 
 
 def test_no_checkpoints(tmp_path):

@@ -18,7 +18,7 @@ def case(vae_config, vae_run):
     config, (folder, _) = vae_config(), vae_run
     run = assemble(config)
     state = trained(run, config, folder).state
-    examples = examples_of(config, run, HELD_OUT, 64)
+    examples = examples_of(config, run, folder, HELD_OUT, 64)
     codec = run.method.codec
     weights = sampling_params(state), state.model_state
 

@@ -62,18 +62,31 @@ def test_none_is_no_number_of_examples(num, vae_config, vae_run):
         encode(vae_config(), vae_run[0], num=num)
 
 
-def test_training_examples_are_encoded_as_they_are_and_need_their_labels(vae_config):
+def test_training_examples_are_encoded_as_they_are_and_need_their_labels(vae_config, tmp_path):
     config = vae_config().copy_and_resolve_references().unlock()
     config.data.flip = True
     run = assemble(config)
     image = load_data(config).train.fetch(np.arange(40))['image']
-    found = examples_of(config, run, 'train', 40)
+    found = examples_of(config, run, tmp_path, 'train', 40)
     np.testing.assert_allclose((found.x + 1) * 8, image, atol=1e-5)
     config.data.labels_per_class = 2
     run = run._replace(method=run.method._replace(learns_unlabeled=True))
     with pytest.raises(InputError, match=r"^--given: 'train' has examples without a label"):
-        examples_of(config, run, 'train', 40)
-    assert (examples_of(config, run, 'train', 40, label=3).label == 3).all()
+        examples_of(config, run, tmp_path, 'train', 40)
+    assert (examples_of(config, run, tmp_path, 'train', 40, label=3).label == 3).all()
+
+
+def test_other_data_than_the_run_began_with_is_refused(vae_config, vae_run, tmp_path):
+    """What is held out of it may have been trained on."""
+    config, folder = vae_config(), vae_run[0]
+    (tmp_path / 'run.json').write_text('{"data_fingerprint": "other"}')
+    run = assemble(config)
+    for source in ('held_out', 'train'):
+        assert len(examples_of(config, run, folder, source, 2).x) == 2
+        with pytest.raises(
+            InputError, match=r'^data: .* began with data of fingerprint other, and'
+        ):
+            examples_of(config, run, tmp_path, source, 2)
 
 
 def test_methods_without_an_encoder_are_refused(tokens_config, tokens_run):

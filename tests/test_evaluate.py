@@ -142,7 +142,7 @@ def test_train_evaluate_sample_through_the_door(launch, tmp_path):
 
     done = launch(*flags, '--mode=sample', '--num=13', '--seed=5', '--steps=4')
     assert done.returncode == 0, done.stderr
-    written = tmp_path / 'samples' / 'num13_seed5'
+    written = tmp_path / 'samples' / 'num13_seed5_steps4'
     assert done.stdout.split() == [f'{written}.png', f'{written}.npz']
     with np.load(f'{written}.npz') as arrays:
         assert arrays['x'].shape == (13, 8, 8, 1) and arrays['x'].dtype == np.uint8

@@ -38,9 +38,9 @@ def chorales():
         ('right', np.s_[:, :, 4:]),
     ],
 )
-def test_held_out_examples_are_given_in_part(part, place, digits):
+def test_held_out_examples_are_given_in_part(part, place, digits, tmp_path):
     config, run = digits
-    given = given_of(config, run, HELD_OUT, part, 5)
+    given = given_of(config, run, tmp_path, HELD_OUT, part, 5)
     split = load_data(config).evaluation
     expected = split.transform(split.fetch(np.arange(5)), np.zeros(5, np.uint64))
     np.testing.assert_array_equal(given.x, expected['x'])
@@ -54,12 +54,12 @@ def test_held_out_examples_are_given_in_part(part, place, digits):
     ('part', 'place'),
     [('soprano', np.s_[::4]), ('bass', np.s_[3::4]), ('beginning', np.s_[:16])],
 )
-def test_pieces_of_music_are_given_from_their_beginnings(part, place):
+def test_pieces_of_music_are_given_from_their_beginnings(part, place, tmp_path):
     """Not from wherever a window begins; one that is over sooner is followed by ends."""
     config = importlib.import_module('configs.gpt_jsb').get_config('smoke')
     config.data.update(context=64, evaluation_split='valid', evaluation_stride=4)
     run = assemble(config)
-    given = given_of(config, run, HELD_OUT, part, 32)
+    given = given_of(config, run, tmp_path, HELD_OUT, part, 32)
     pieces = progressions.make(32, seed=1)  # the split 'valid' of what is made up
     assert len({len(piece) for piece in pieces}) > 1
     for x, known, piece in zip(given.x, given.known, pieces, strict=True):
@@ -71,18 +71,18 @@ def test_pieces_of_music_are_given_from_their_beginnings(part, place):
         np.testing.assert_array_equal(known, belongs)
 
 
-def test_several_parts_are_given_at_once(chorales):
+def test_several_parts_are_given_at_once(chorales, tmp_path):
     config, run = chorales
-    given = given_of(config, run, HELD_OUT, 'soprano,bass', 2)
+    given = given_of(config, run, tmp_path, HELD_OUT, 'soprano,bass', 2)
     np.testing.assert_array_equal(given.known[0], [True, False, False, True] * 4)
     with pytest.raises(InputError, match="--keep: 'soprano,top'"):
-        given_of(config, run, HELD_OUT, 'soprano,top', 2)
+        given_of(config, run, tmp_path, HELD_OUT, 'soprano,top', 2)
 
 
-def test_no_voice_ends_while_another_that_is_given_still_sounds(chorales):
+def test_no_voice_ends_while_another_that_is_given_still_sounds(chorales, tmp_path):
     """A model that has learned nothing would end one of them soon."""
     config, run = chorales
-    state, given = initialize(run, 0), given_of(config, run, HELD_OUT, 'soprano', 64)
+    state, given = initialize(run, 0), given_of(config, run, tmp_path, HELD_OUT, 'soprano', 64)
     assert (given.x != voices.END).all()
     draw = make_sampler(run, 64, {})
     x = draw(state, keys.stream(0, 'sample'), 64, None, given[:2])
@@ -92,17 +92,23 @@ def test_no_voice_ends_while_another_that_is_given_still_sounds(chorales):
     assert (alone[:, :13] == voices.END).any()
 
 
-def test_few_examples_are_given_in_turn(digits):
+def test_few_examples_are_given_in_turn(digits, tmp_path):
     config, run = digits
     num = load_data(config).evaluation.num_examples
-    given = given_of(config, run, HELD_OUT, 'top', num + 2)
+    given = given_of(config, run, tmp_path, HELD_OUT, 'top', num + 2)
     np.testing.assert_array_equal(given.x[num:], given.x[:2])
     np.testing.assert_array_equal(given.label[num:], given.label[:2])
 
 
-def test_what_is_given_is_kept_and_the_rest_is_drawn(digits):
+def test_held_out_examples_of_other_data_are_refused(digits, tmp_path):
+    (tmp_path / 'run.json').write_text('{"data_fingerprint": "other"}')
+    with pytest.raises(InputError, match=r'^data: .* began with data of fingerprint other, and'):
+        given_of(*digits, tmp_path, HELD_OUT, 'left', 2)
+
+
+def test_what_is_given_is_kept_and_the_rest_is_drawn(digits, tmp_path):
     config, run = digits
-    state, given = initialize(run, 0), given_of(config, run, HELD_OUT, 'left', 5)
+    state, given = initialize(run, 0), given_of(config, run, tmp_path, HELD_OUT, 'left', 5)
     draw = make_sampler(run, 2, {})  # in batches of 2, 2 and 1
     x = draw(state, keys.stream(0, 'sample'), 5, given.label, given[:2])
     np.testing.assert_allclose(x[:, :, :4], given.x[:, :, :4], atol=1e-6)
@@ -113,35 +119,35 @@ def test_a_file_of_an_image_is_given(digits, tmp_path):
     config, run = digits
     native = np.linspace(0, 255, 64).round().astype(np.uint8).reshape(1, 8, 8, 1)
     Image.fromarray(native[0, ..., 0]).save(tmp_path / 'one.png')
-    given = given_of(config, run, str(tmp_path / 'one.png'), 'top', 3, label=4)
+    given = given_of(config, run, tmp_path, str(tmp_path / 'one.png'), 'top', 3, label=4)
     assert given.label.tolist() == [4] * 3
     assert given.x.shape == (3, 8, 8, 1)
     back = images.decode(given.x, run.spec)
     assert np.abs(back.astype(int) - native).max() <= 255 / 16 / 2 + 1
     with pytest.raises(InputError, match='--label: say of which class'):
-        given_of(config, run, str(tmp_path / 'one.png'), 'top', 3)
+        given_of(config, run, tmp_path, str(tmp_path / 'one.png'), 'top', 3)
     with pytest.raises(InputError, match=r'--given: there is no file .*none\.png'):
-        given_of(config, run, str(tmp_path / 'none.png'), 'top', 3)
+        given_of(config, run, tmp_path, str(tmp_path / 'none.png'), 'top', 3)
     (tmp_path / 'two.png').write_text('no image')
     with pytest.raises(InputError, match=r'two\.png cannot be read as an image'):
-        given_of(config, run, str(tmp_path / 'two.png'), 'top', 3)
+        given_of(config, run, tmp_path, str(tmp_path / 'two.png'), 'top', 3)
 
 
 def test_a_file_of_music_is_given_and_one_part_is_a_soprano(chorales, tmp_path):
     config, run = chorales
     piece = np.array([[[72, 67, 60, 48]] * 3 + [[74, 67, 59, 43]] * 3], np.int8)
     path = music.write(piece, tmp_path / 'four')
-    given = given_of(config, run, str(path), 'soprano', 2)
+    given = given_of(config, run, tmp_path, str(path), 'soprano', 2)
     whole = voices.to_tokens(piece[0])
     assert given.x[0].tolist() == whole[:16].tolist()
     alone = piece.copy()
     alone[..., 1:] = -1
     path = music.write(alone, tmp_path / 'one')
-    given = given_of(config, run, str(path), 'soprano', 1)
+    given = given_of(config, run, tmp_path, str(path), 'soprano', 1)
     assert given.x[0][given.known[0]].tolist() == [72, 72, 72, 74]
     (tmp_path / 'none.mid').write_text('no music')
     with pytest.raises(InputError, match=r'none\.mid cannot be encoded'):
-        given_of(config, run, str(tmp_path / 'none.mid'), 'soprano', 1)
+        given_of(config, run, tmp_path, str(tmp_path / 'none.mid'), 'soprano', 1)
 
 
 @pytest.mark.parametrize(
@@ -155,10 +161,10 @@ def test_a_file_of_music_is_given_and_one_part_is_a_soprano(chorales, tmp_path):
         ('feature_net_digits', 'top', '--given: this method draws whole examples'),
     ],
 )
-def test_what_cannot_be_given_is_refused(name, part, message):
+def test_what_cannot_be_given_is_refused(name, part, message, tmp_path):
     config, run = run_of(name)
     with pytest.raises(InputError, match=message):
-        given_of(config, run, HELD_OUT, part, 2)
+        given_of(config, run, tmp_path, HELD_OUT, part, 2)
 
 
 def test_only_voices_have_parts(chorales):

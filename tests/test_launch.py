@@ -192,6 +192,10 @@ BAD = {
     'negative steps': ((SMOKE, '--config.train.num_steps=-1'), 'train.num_steps: -1'),
     'ema': ((SMOKE, '--config.ema.decay=1.0'), 'ema.decay: 1.0'),
     'no length': ((SMOKE, '--config.ema.lengths=()'), 'ema.lengths: give at least one'),
+    'None for lengths': (
+        (SMOKE, '--config.ema.snapshot_every=None', '--config.ema.lengths=None'),
+        'ema.lengths: None; it needs a value',
+    ),
     'length': ((SMOKE, '--config.ema.lengths=("a",)'), "ema.lengths: 'a' must be above 0"),
     'turns that do not divide the batch': (
         ('--config=configs/gan_8gaussians.py:smoke', '--config.method.discriminator_steps=3'),

@@ -8,7 +8,8 @@ import pytest
 
 from gen_jax.errors import InputError
 from gen_jax.run import assemble, initialize, labels_for
-from gen_jax.sample import make_sampler
+from gen_jax.sample import make_sampler, sample
+from gen_jax.train import train
 
 
 @pytest.fixture(scope='module')
@@ -65,3 +66,16 @@ def test_labels_are_one_class_or_all_in_turn(config):
     assert labels_for(without, 3) is None
     with pytest.raises(InputError, match='trained without labels'):
         labels_for(without, 3, 0)
+
+
+def test_samples_that_were_asked_for_otherwise_have_other_names(tmp_path):
+    config = importlib.import_module('configs.ddpm_8gaussians').get_config('smoke')
+    config.train.update(sample_every=None, evaluate_every=None, score_every=None)
+    config.train.update(num_steps=2, checkpoint_every=1, keep_checkpoints=None)
+    train(config, tmp_path)
+    asked = ({}, {'checkpoint': '1'}, {'checkpoint': '2'}, {'steps': 2}, {'steps': 3, 'seed': 1})
+    written = [sample(config, tmp_path, num=4, **flags)[-1].name for flags in asked]
+    assert written == [
+        *('num4_seed0.npz', 'num4_seed0_checkpoint1.npz', 'num4_seed0_checkpoint2.npz'),
+        *('num4_seed0_steps2.npz', 'num4_seed1_steps3.npz'),
+    ]

@@ -31,6 +31,14 @@ def test_the_best_is_looked_for_among_what_is_saved():
     assert best_step([{'step': 5, 'eval/KID@768': 1.0}], 'FD', {5}) is None
 
 
+def test_numbers_on_other_features_than_the_last_ones_do_not_count():
+    values = {10: {'eval/FD-raw': 0.09}, 20: {'eval/FID@768': 40.0}, 30: {'eval/FID@768': 12.0}}
+    rows = [{'step': step, **row} for step, row in values.items()]
+    assert best_step(rows, 'FD', {10, 20, 30}) == 30
+    # A row whose checkpoint was never finished does not say what the last ones are.
+    assert best_step(rows, 'FD', {10}) == 10
+
+
 def test_each_number_knows_where_better_lies():
     names = ('FD', 'IS', 'accuracy', 'nearer', 'loss', 'told_apart', 'discriminator_loss')
     assert [better(name) for name in names] == [

@@ -12,7 +12,7 @@ from gen_jax.methods.method import Symptom
 from gen_jax.run import assemble
 from gen_jax.symptoms import PATIENCE, Watch
 from gen_jax.train import train
-from gen_jax.writers import read_rows
+from gen_jax.writers import finite, read_rows
 
 SYMPTOM = Symptom('model/diversity', 0.5, 'all samples are one')
 
@@ -45,7 +45,16 @@ def test_rows_of_other_things_and_of_phases_left_out_do_not_count(capsys):
             [*rows(0.1), {'step': 2, 'eval/loss': 0.0}, *rows(0.1, first=8), *rows(0.1, first=9)]
         )
     # A value that is no number is no symptom: the guard of the step is for those.
-    Watch((SYMPTOM,), 1, ()).follow(rows(float('nan')))
+    Watch((SYMPTOM,), 1, ()).follow(rows(float('nan'), float('-inf')))
+
+
+def test_a_value_that_is_no_number_counts_as_the_null_that_is_written_of_it():
+    before = rows(0.1, float('nan'), 0.1)
+    live, resumed = Watch((SYMPTOM,), 3, ()), Watch((SYMPTOM,), 3, finite(before))
+    live.follow(before)
+    for watch in (live, resumed):
+        with pytest.raises(Collapsed, match='in 3 rows'):
+            watch.follow(rows(0.1, first=4))
 
 
 def test_a_run_that_goes_on_remembers_the_rows_before(capsys):
@@ -91,6 +100,13 @@ def test_a_run_ends_where_it_is_asked_to_with_its_last_step_saved(low_from_step_
     assert [row['step'] for row in read_rows(tmp_path / 'metrics.jsonl')] == list(
         range(1, saved + 1)
     )
+
+
+def test_the_last_row_is_looked_at_too(low_from_step_3, tmp_path):
+    config = config_of(4)
+    config.train.num_steps = 6
+    with pytest.raises(Collapsed, match=r'to step 6: all samples are one; step 6 is saved$'):
+        train(config, tmp_path)
 
 
 def test_without_a_limit_it_is_a_warning(low_from_step_3, tmp_path, capsys):

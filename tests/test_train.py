@@ -65,6 +65,24 @@ def test_a_preview_that_a_kill_cut_short_is_drawn_again(tmp_path):
     assert preview.exists()
 
 
+@pytest.mark.parametrize('first', ['evaluate', 'score'])
+def test_what_is_asked_for_later_is_measured_of_the_last_step_too(first, tmp_path):
+    """And what was measured before is not measured again."""
+    config = importlib.import_module('configs.ddpm_8gaussians').get_config('smoke')
+    config.train.update(sample_every=None, evaluate_every=None, score_every=None)
+    config.train.update(score_num=10, score_metrics=('SW',))
+    config.train[f'{first}_every'] = 3
+    train(config, tmp_path)
+    config.train.update(evaluate_every=3, score_every=3, best_by='SW')
+    train(config, tmp_path)
+    train(config, tmp_path)
+    measured = [row for row in read_rows(tmp_path / 'metrics.jsonl') if 'seconds' not in row]
+    assert [row['step'] for row in measured] == [3, 3]
+    assert len({*measured[0]} & {*measured[1]} - {'step'}) == 0
+    assert ['eval/loss' in row for row in measured] == [first == 'evaluate', first == 'score']
+    assert chosen_step(tmp_path, 'best', 'SW', [3]) == 3
+
+
 def test_a_best_that_nobody_measures_is_refused(launch, tmp_path):
     flags = ('--config=configs/ddpm_digits.py:smoke', f'--workdir={tmp_path}')
     done = launch(*flags, '--config.train.best_by=FIX')
@@ -92,9 +110,12 @@ def test_other_data_under_the_same_config_is_refused(launch, tmp_path):
     done = launch(*flags)
     assert done.returncode == 0, done.stderr
     Image.fromarray(rng.integers(0, 255, (9, 8, 3), np.uint8)).save(folder / '0.png')
-    done = launch(*flags)
-    assert done.returncode == 2
-    assert 'began with data of fingerprint' in done.stderr
+    for mode in ('train', 'evaluate'):
+        done = launch(*flags, f'--mode={mode}')
+        assert done.returncode == 2
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith('error: data: ') and 'began with data of fingerprint' in last
+    assert not (workdir / 'evaluation.json').exists()
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,15 @@ def test_a_row_is_held_until_it_is_flushed_and_written_at_the_end(tmp_path):
     assert second['seconds'] >= first['seconds']
 
 
+def test_a_number_that_could_not_be_measured_is_a_row_like_any_other(tmp_path, capsys):
+    results = {'SW-raw': {'value': 0.25}, 'memorization-raw': {'value': None}}
+    with Display(1) as display, Report(tmp_path, display, 0, 4, is_writer=True) as report:
+        row = report.evaluation(3, results)
+    assert row == {'step': 3, 'eval/SW-raw': 0.25, 'eval/memorization-raw': None}
+    assert read_rows(tmp_path / 'metrics.jsonl') == [row]
+    assert capsys.readouterr().err == 'step 3  eval/SW-raw 0.25  eval/memorization-raw none\n'
+
+
 def test_only_one_process_writes(tmp_path):
     with Display(1) as display, Report(tmp_path, display, 0, 4, is_writer=False) as report:
         report.hold(1, {'model/loss': Pending(1.0)})
