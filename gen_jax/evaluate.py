@@ -15,8 +15,16 @@ from gen_jax import workdir as workdirs
 from gen_jax.data.dataset import Dataset, Split, evaluation_batches
 from gen_jax.data.tokenizers import UNITS
 from gen_jax.errors import in_section
-from gen_jax.methods.method import ActiveUnits, CodePerplexity, CodeUsage, Column, Perplexity
+from gen_jax.methods.method import (
+    ActiveUnits,
+    CodePerplexity,
+    CodeUsage,
+    Column,
+    Perplexity,
+    ToldApart,
+)
 from gen_jax.metrics import codes
+from gen_jax.metrics.mann_whitney import mann_whitney
 from gen_jax.metrics.neighbors import nearest
 from gen_jax.metrics.ratio import ratio
 from gen_jax.passport import record
@@ -246,6 +254,9 @@ def _summary(column: np.ndarray | Column) -> dict:
             return {'value': value, 'stderr': None, 'n': len(used)}
         case CodePerplexity(used):
             return {'value': codes.perplexity(used), 'stderr': None, 'n': len(used)}
+        case ToldApart(real, made):
+            value, stderr = mann_whitney(real, made)
+            return {'value': value, 'stderr': stderr, 'n': len(real)}
     totals, counts = column if isinstance(column, tuple) else (column, np.ones_like(column))
     value, stderr = ratio(totals, counts)
     if isinstance(column, Perplexity):

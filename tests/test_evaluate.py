@@ -11,7 +11,7 @@ import pytest
 from gen_jax import parallel
 from gen_jax.data import images, toy
 from gen_jax.evaluate import known_density, make_evaluation, summarize
-from gen_jax.methods.method import ActiveUnits, CodePerplexity, CodeUsage, Method
+from gen_jax.methods.method import ActiveUnits, CodePerplexity, CodeUsage, Method, ToldApart
 from gen_jax.run import Run, initialize
 from gen_jax.writers import read_rows
 
@@ -102,6 +102,29 @@ def test_codes_are_counted_over_the_whole_split_whatever_the_batches(batch_size)
     assert found['usage']['value'] == pytest.approx(np.mean([len(c) for c in counts]) / 20)
     assert found['mean']['value'] == pytest.approx(np.exp(entropies).mean())
     assert found['mean']['n'] == 297 and found['usage']['stderr'] is None
+
+
+@pytest.mark.parametrize('batch_size', [64, 304])
+def test_pairs_are_of_the_whole_split_and_the_samples_chance_counts_too(batch_size):
+    """Rows that fill the last batch are in no pair."""
+
+    def columns(params, model_state, batch, key):
+        real = batch['x'].mean((1, 2, 3))
+        return {'mean': ToldApart(real, batch['x'][:, 4, 4, 0] - 1)}
+
+    run = run_of(columns)
+    config = importlib.import_module('configs.ddpm_digits').get_config()
+    config.evaluate.batch_size = batch_size
+    dataset = images.load()
+    found = measured(run, config, initialize(run, 0), dataset)
+
+    raw = np.float32(2 * dataset.evaluation.fetch(np.arange(297))['image'] / 16.0 - 1)
+    real, made = raw.mean((1, 2, 3)), raw[:, 4, 4, 0] - 1
+    above = (1 + np.sign(real[:, None] - made)) / 2
+    variance = above.mean(1).var(ddof=1) + above.mean(0).var(ddof=1)
+    assert found['value'] == pytest.approx(above.mean(), abs=1e-3)
+    assert found['stderr'] == pytest.approx(np.sqrt(variance / 297), rel=1e-2)
+    assert found['n'] == 297
 
 
 def test_train_evaluate_sample_through_the_door(launch, tmp_path):

@@ -40,10 +40,12 @@ from gen_jax.methods import gan_turns
 from gen_jax.methods.gan_players import AUGMENTATION, DISCRIMINATOR, GENERATOR, Players
 from gen_jax.methods.gan_turns import PATH_LENGTH, Weights
 from gen_jax.methods.method import (
+    Column,
     LatentSpace,
     Method,
     Phase,
     Symptom,
+    ToldApart,
     check_label,
     check_numbers,
     check_players,
@@ -289,7 +291,7 @@ def _sample(
 
 def _evaluate(
     players: Players, params: Mapping, model_state: Mapping, batch: Batch, key: Key
-) -> dict[str, Array]:
+) -> dict[str, Column]:
     x, label = batch['x'], players.label(batch)
     made, _ = players.make(params, model_state, key, len(x), label, train=False)
     of_real, of_made = (
@@ -299,7 +301,7 @@ def _evaluate(
         'discriminator_loss': players.game.discriminator(of_real, of_made),
         'logit_of_real': of_real,
         'logit_of_made': of_made,
-        'told_apart': gan_turns.told_apart(of_real, of_made, batch.get('mask')),
+        'told_apart': ToldApart(of_real, of_made),
     }
 
 

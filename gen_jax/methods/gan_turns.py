@@ -94,15 +94,15 @@ def discriminator_turn(
         'loss': loss,
         'logit_of_real': jnp.mean(logits[0]),
         'logit_of_made': jnp.mean(logits[1]),
-        'told_apart': told_apart(*logits).mean(),
+        'told_apart': told_apart(*logits),
     }
     return loss, (after, metrics | values)
 
 
-def told_apart(real: Array, made: Array, mask: Array | None = None) -> Array:
-    """The share of made examples that each real one is put before, by logits `[B]`: `[B]`. Equal
-    logits count half, and made examples whose `mask` `[B]` is 0 not at all."""
-    return jnp.average((1 + jnp.sign(real[:, None] - made)) / 2, 1, mask)
+def told_apart(real: Array, made: Array) -> Array:
+    """The share of pairs of a real and a made example, by logits `[B]` and `[B]`, in which the real
+    one's is higher; equal ones count half."""
+    return jnp.mean((1 + jnp.sign(real[:, None] - made)) / 2)
 
 
 def penalty_turn(

@@ -77,7 +77,16 @@ class CodePerplexity(NamedTuple):
     codes: Array
 
 
-Column = Array | Ratio | Perplexity | ActiveUnits | CodeUsage | CodePerplexity
+class ToldApart(NamedTuple):
+    """A column of evaluation: the share of all pairs of a real and a made example in which the
+    answer to the former, of `real` `[B]`, is higher than that to the latter, of `made` `[B]`; equal
+    ones count half."""
+
+    real: Array
+    made: Array
+
+
+Column = Array | Ratio | Perplexity | ActiveUnits | CodeUsage | CodePerplexity | ToldApart
 
 
 class Codec(NamedTuple):

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gen_jax.metrics.mann_whitney import mann_whitney
 from gen_jax.metrics.neighbors import nearest
 
 _NEAR = 0.01  # the quantile q of (2)
@@ -53,8 +54,8 @@ def memorization(
     if size < 20:
         raise ValueError(f'{len(samples)} samples, {len(held_out)} held out; at least 20 of each')
     ours, unseen = (nearest(_spread(a, size), train)[0][:, 0] for a in (samples, held_out))
+    nearer, nearer_error = mann_whitney(unseen, ours)
     test = stats.mannwhitneyu(unseen, ours, alternative='greater')
-    nearer = test.statistic / size**2
     # A value of the sample: one between two would have fewer of `unseen` below it than of `ours`.
     limit = np.quantile(unseen, _NEAR, method='inverted_cdf')
     near, usual = int((ours <= limit).sum()), int((unseen <= limit).sum())
@@ -63,8 +64,8 @@ def memorization(
     p_value = min(1.0, 2 * min(test.pvalue, copies))  # Bonferroni, for two tests
     shares = near / size, usual / size
     return Memorization(
-        nearer=float(nearer),
-        nearer_error=_mann_whitney_error(ours, unseen),
+        nearer=nearer,
+        nearer_error=nearer_error,
         copied=shares[0] - shares[1],
         copied_error=float(np.sqrt(sum(p * (1 - p) for p in shares) / size)),
         p_value=float(p_value),
@@ -85,13 +86,3 @@ def exact_copies(train: Set[bytes], samples: np.ndarray) -> tuple[float, float]:
 
 def _spread(a: np.ndarray, size: int) -> np.ndarray:
     return a[np.linspace(0, len(a) - 1, size).round().astype(int)]
-
-
-def _mann_whitney_error(first: np.ndarray, second: np.ndarray) -> float:
-    """The standard error of (1), from how it varies over the examples of each (DeLong 1988)."""
-    rank = np.searchsorted
-    low, high = np.sort(first), np.sort(second)
-    of_first = 1 - (rank(high, first, 'left') + rank(high, first, 'right')) / (2 * len(second))
-    of_second = (rank(low, second, 'left') + rank(low, second, 'right')) / (2 * len(first))
-    variance = of_first.var(ddof=1) / len(first) + of_second.var(ddof=1) / len(second)
-    return float(np.sqrt(variance))
