@@ -7,7 +7,8 @@
 As `configs/r3gan_digits.py`, with three sizes, the larger the narrower, a discriminator whose last
 blocks see a whole digit, a stronger penalty, for it is of a whole image's slope, and small batches,
 which learn faster on a CPU; of these Adam's second moments must forget soon. Scores are taken in
-the features of a net that `configs/feature_net_mnist.py` trains and --mode=export writes.
+the features of a net that `configs/feature_net_mnist.py` trains and --mode=export writes: FD 0.21
+after 71 minutes on a CPU core beside other programs (seed 0, LOG.md).
 """
 
 from configs import common, dcgan_mnist, models

@@ -7,7 +7,7 @@
 The game and the penalty of `configs/wgan_gp_digits.py` with the networks of
 `configs/r3gan_mnist.py`: small ones without norms, small batches, and one turn of the critic.
 Scores are taken in the features of a net that `configs/feature_net_mnist.py` trains and
---mode=export writes.
+--mode=export writes: FD 0.21 after 57 minutes on a CPU core beside other programs (seed 0, LOG.md).
 """
 
 from configs import common, models, r3gan_mnist
