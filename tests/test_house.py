@@ -25,6 +25,7 @@ CONFIGS = sorted(
 # that one stands for theirs; all are built at full size.
 OTHER_IMAGES = {
     'dcgan_mnist': 'dcgan_digits',
+    'dcgan_stacked_mnist': 'dcgan_digits',
     'ddpm_mnist': 'ddpm_digits',
     'feature_net_cifar': 'feature_net_digits',
     'feature_net_mnist': 'feature_net_digits',
