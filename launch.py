@@ -17,14 +17,14 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from gen_jax.command_line import parse, suggestion
 from gen_jax.errors import Ended, InputError, Preempted, not_written
+from gen_jax.fields import fields_of
 
 MODES = (
     *('train', 'sample', 'evaluate', 'encode', 'compare', 'export', 'plan'),
@@ -158,7 +158,10 @@ def main(argv: list[str]) -> None:
         share_signals=MODE.value in ('train', 'together'),  # which alone has something to save
     )
     if CONFIG.value is None and hosts.is_first() and (other := other_commit(workdir)):
-        print(f'{workdir} is of another commit, {other}; fields may have changed since')
+        print(
+            f'{workdir} is of another commit, {other}; fields may have changed since',
+            file=sys.stderr,
+        )
     runtime.start()
     work = getattr(importlib.import_module(f'gen_jax.{MODE.value}'), MODE.value)
     if MODE.value == 'plan':
@@ -188,14 +191,6 @@ def check_version(config, workdir: Path) -> None:
             f'--workdir: {workdir} was written by another version: its config has no '
             f'{missing[0]}; start it with --config'
         )
-
-
-def fields_of(section) -> Iterator[str]:
-    """The paths of a section's fields, and of sections in it."""
-    for name, value in section.items():
-        yield name
-        if isinstance(value, ConfigDict):
-            yield from (f'{name}.{field}' for field in fields_of(value))
 
 
 def study() -> None:

@@ -275,9 +275,11 @@ def play_r3gan(
     group_width: int,
     penalty: float,
     num_steps: int,
+    rate: float = 2e-3,
+    b2: float = 0.99,
 ) -> None:
-    """R3GAN of small images: a block for each size, and both penalties of this weight, which falls
-    to a half."""
+    """R3GAN of small images: a block for each size, both penalties of this weight, which falls to a
+    half, and Adam."""
     fields = {'widths': widths, 'num_blocks': (1,) * len(widths), 'expansion': 1}
     play(config, 'r3gan', **fields, group_width=group_width, remat=False)
     config.method = gan(
@@ -288,7 +290,7 @@ def play_r3gan(
         penalty_final=0.5,
         penalty_steps=num_steps,
     )
-    use_adam(config, 2e-3, num_steps=num_steps)
+    use_adam(config, rate, num_steps=num_steps, b2=b2)
     config.train.num_steps = num_steps
 
 

@@ -20,8 +20,8 @@ def get_config(arg: str = ''):
     """The run; 'smoke' is its tiny version."""
     config = dcgan_mnist.get_config()
     config.unlock()
-    models.play_r3gan(config, (64, 32, 16), group_width=16, penalty=0.5, num_steps=_STEPS)
-    models.use_adam(config, 4e-3, num_steps=_STEPS, b2=0.9)
+    adam = {'rate': 4e-3, 'b2': 0.9}
+    models.play_r3gan(config, (64, 32, 16), group_width=16, penalty=0.5, num_steps=_STEPS, **adam)
     config.networks.generator.widths = (128, 64, 32)
     config.networks.discriminator.num_blocks = (3, 1, 1)
     config.data.batch_size = 8

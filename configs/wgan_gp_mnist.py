@@ -12,16 +12,13 @@ Scores are taken in the features of a net that `configs/feature_net_mnist.py` tr
 
 from configs import common, models, r3gan_mnist
 
-_STEPS = 48_000
-
 
 def get_config(arg: str = ''):
     """The run; 'smoke' is its tiny version."""
     config = r3gan_mnist.get_config()
     config.unlock()
     config.method = models.gan('adversarial.wasserstein', latent_channels=64, gradient_penalty=10.0)
-    models.use_adam(config, 2e-3, num_steps=_STEPS, b2=0.9)
-    config.train.update(num_steps=_STEPS, evaluate_every=_STEPS // 4)
+    models.use_adam(config, 2e-3, num_steps=config.train.num_steps, b2=0.9)
 
     if arg == 'smoke':
         models.shrink_gan(config, widths=(8, 8, 8), num_blocks=(1, 1, 1), group_width=8)

@@ -1,6 +1,7 @@
 """The fields of a config by their paths, 'section.field', as flags and studies name them."""
 
 import difflib
+from collections.abc import Iterator
 
 import ml_collections
 
@@ -27,3 +28,11 @@ def section_of(config, name: str, where: str = '') -> tuple[ml_collections.Confi
         if depth < len(sections):
             section = section[part]
     return section, field
+
+
+def fields_of(section: ml_collections.ConfigDict) -> Iterator[str]:
+    """The paths of a section's fields, and of sections in it."""
+    for name, value in section.items():
+        yield name
+        if isinstance(value, ml_collections.ConfigDict):
+            yield from (f'{name}.{field}' for field in fields_of(value))
