@@ -8,8 +8,10 @@
 Kernels are 4 x 4, their strides 2, the slope of the leaky ReLU is 0.2 and the norm that of a batch
 (Ioffe & Szegedy 2015). Kernels are drawn from N(0, 0.02^2), scales of the norm from N(1, 0.02^2).
 
-With labels, an embedding of one is beside z in (1), of as many numbers; and in (2) the logit of
-class k is <v + e_k, h>, a projection (Miyato & Koyama 2018).
+With labels the scales and shifts of the norms of (1) are those of a class (Dumoulin et al. 2017),
+and the logit of class k is <v, h> + <e_k, f> with f the sum of h over space, a projection (Miyato &
+Koyama 2018). An embedding beside z will not do: the norms make the batch vary, labels alone can see
+to that, and the generator then forgets z and makes one image of each class.
 """
 
 import flax.linen as nn
@@ -17,7 +19,7 @@ import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.networks.batch_norm import BatchNorm
-from gen_jax.networks.layers import Conv, beside_latents, lowest_size
+from gen_jax.networks.layers import Conv, lowest_size
 from gen_jax.networks.transposed import ConvTranspose
 from gen_jax.types import Array
 
@@ -57,7 +59,6 @@ class Generator(nn.Module):
     def __call__(self, z: Array, label: Array | None = None, *, train: bool) -> Array:
         """Images float32 `[B, *shape]` in [-1, 1] of z float32 `[B, latent_channels]` and label
         int32 `[B]` or None."""
-        z = beside_latents(z, label, self.num_classes)
         height, width = lowest_size(self.shape, self.num_levels, 'num_levels')
         widest = self.channels * 2 ** (self.num_levels - 1)
         h = nn.Dense(
@@ -68,10 +69,13 @@ class Generator(nn.Module):
             name='in',
         )(z)
         h = h.reshape(len(z), height, width, widest)
-        h = nn.relu(BatchNorm(scale_init=_scale_init, name='norm_in')(h, train=train))
-        block = nn.remat(UpBlock, static_argnums=(2,)) if self.remat else UpBlock
+        h = nn.relu(BatchNorm(self.num_classes, _scale_init, name='norm_in')(h, label, train=train))
+        block = nn.remat(UpBlock, static_argnums=(3,)) if self.remat else UpBlock
         for level in range(self.num_levels - 1):
-            h = block(widest // 2 ** (level + 1), self.dtype, name=f'block_{level}')(h, train)
+            features = widest // 2 ** (level + 1)
+            h = block(features, self.num_classes, self.dtype, name=f'block_{level}')(
+                h, label, train
+            )
         out = ConvTranspose(
             self.shape[-1], _SIZE, kernel_init=_kernel_init, dtype=self.dtype, name='out'
         )(h)
@@ -111,22 +115,24 @@ class Discriminator(nn.Module):
                 h, train
             )
         # A game lives on differences of logits, which half precision would round away.
-        h = h.reshape(len(h), -1).astype('float32')
-        logits = nn.Dense(1, kernel_init=_kernel_init, name='out')(h)[:, 0]
+        h = h.astype('float32')
+        logits = nn.Dense(1, kernel_init=_kernel_init, name='out')(h.reshape(len(h), -1))[:, 0]
         if self.num_classes is None:
             return logits
-        table = nn.Embed(self.num_classes, h.shape[-1], embedding_init=_kernel_init, name='label')
-        return logits + jnp.sum(table(label) * h, -1)
+        f = h.sum((1, 2))
+        table = nn.Embed(self.num_classes, f.shape[-1], embedding_init=_kernel_init, name='label')
+        return logits + jnp.sum(table(label) * f, -1)
 
 
 class UpBlock(nn.Module):
     """relu(norm(convT(h))): `[B, H, W, C]` to `[B, 2 H, 2 W, features]`."""
 
     features: int
+    num_classes: int | None
     dtype: str
 
     @nn.compact
-    def __call__(self, h: Array, train: bool) -> Array:
+    def __call__(self, h: Array, label: Array | None, train: bool) -> Array:
         # The norm's shift takes the place of a bias.
         h = ConvTranspose(
             self.features,
@@ -136,7 +142,8 @@ class UpBlock(nn.Module):
             dtype=self.dtype,
             name='conv',
         )(h)
-        return nn.relu(BatchNorm(scale_init=_scale_init, name='norm')(h, train=train))
+        norm = BatchNorm(self.num_classes, _scale_init, name='norm')
+        return nn.relu(norm(h, label, train=train))
 
 
 class DownBlock(nn.Module):

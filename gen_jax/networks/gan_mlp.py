@@ -16,7 +16,6 @@ import jax.numpy as jnp
 
 from gen_jax.errors import InputError
 from gen_jax.networks import autoencoder
-from gen_jax.networks.layers import beside_latents
 from gen_jax.types import Array
 
 ACTIVATIONS = {
@@ -51,7 +50,10 @@ class Generator(nn.Module):
     def __call__(self, z: Array, label: Array | None = None, *, train: bool) -> Array:
         """Examples float32 `[B, *shape]` of z float32 `[B, latent_channels]` and label int32 `[B]`
         or None. `train` changes nothing here."""
-        z = beside_latents(z, label, self.num_classes)
+        if self.num_classes is not None:
+            init = nn.initializers.normal(1.0)
+            table = nn.Embed(self.num_classes, z.shape[-1], embedding_init=init, name='label')
+            z = jnp.concatenate([z, table(label)], -1)
         h = _run(self, z)
         out = nn.Dense(math.prod(self.shape), dtype=self.dtype, name='out')(h)
         return out.reshape(len(z), *self.shape).astype('float32')

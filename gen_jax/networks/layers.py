@@ -170,16 +170,6 @@ def timestep_embedding(t: Array, features: int, time_scale: float = 1000.0) -> A
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
 
 
-def beside_latents(z: Array, label: Array | None, num_classes: int | None) -> Array:
-    """z `[B, D]` with the embedding of a label beside it, of as many numbers, `[B, 2 D]`; or z
-    where there are no classes. Called inside a network, whose table is named 'label'."""
-    if num_classes is None:
-        return z
-    init = nn.initializers.normal(1.0)
-    told = nn.Embed(num_classes, z.shape[-1], embedding_init=init, name='label')(label)
-    return jnp.concatenate([z, told], -1)
-
-
 def lowest_size(shape: tuple[int, ...], halvings: int, field: str) -> tuple[int, int]:
     """Height and width of images of `shape` `[H, W, C]`, halved so many times.
 

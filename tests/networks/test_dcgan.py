@@ -159,19 +159,24 @@ def test_first_kernels_and_scales_are_drawn_as_in_the_paper():
 # Labels
 
 
-def test_a_label_is_beside_z_in_the_generator():
+def test_a_label_says_the_scales_and_shifts_of_the_generators_norms():
     network = Generator(shape=(8, 8, 3), latent_channels=6, num_classes=3, **FIELDS)
     variables = randomized(network, Z, LABEL)
-    assert variables['params']['label']['embedding'].shape == (3, 6)
-    together = jnp.concatenate([Z, variables['params']['label']['embedding'][LABEL]], -1)
-    plain = Generator(shape=(8, 8, 3), latent_channels=12, **FIELDS)
-    rest = {name: tree for name, tree in variables['params'].items() if name != 'label'}
-    np.testing.assert_allclose(
-        network.apply(variables, Z, LABEL, train=False),
-        plain.apply({**variables, 'params': rest}, together, train=False),
-        rtol=1e-5,
-        atol=1e-5,
-    )
+    told = network.apply(variables, Z, LABEL, train=False)
+    plain = Generator(shape=(8, 8, 3), latent_channels=6, **FIELDS)
+    params = variables['params']
+    assert params['norm_in']['scale'].shape == (3, 16)
+    for k in range(3):
+        norms = {
+            'norm_in': {name: rows[k] for name, rows in params['norm_in'].items()},
+            'block_0': {
+                **params['block_0'],
+                'norm': {name: rows[k] for name, rows in params['block_0']['norm'].items()},
+            },
+        }
+        alone = plain.apply({**variables, 'params': {**params, **norms}}, Z, train=False)
+        of_k = np.equal(LABEL, k)
+        np.testing.assert_allclose(told[of_k], alone[of_k], rtol=1e-5, atol=1e-5)
 
 
 def test_the_discriminator_projects_its_features_on_the_label():
@@ -182,8 +187,8 @@ def test_the_discriminator_projects_its_features_on_the_label():
     rows, out = params.pop('label')['embedding'], params['out']
     plain = jax.jit(lambda v: Discriminator(**FIELDS).apply(v, X, train=False))
     for k in range(3):
-        # A network without labels whose last layer is v + e_k.
-        params['out'] = {**out, 'kernel': out['kernel'] + rows[k][:, None]}
+        # A network without labels whose last layer is v + e_k at each of the 2 x 3 places.
+        params['out'] = {**out, 'kernel': out['kernel'] + np.tile(rows[k], 2 * 3)[:, None]}
         alone = plain({**variables, 'params': params})
         of_k = np.equal(LABEL, k)
         np.testing.assert_allclose(told[of_k], alone[of_k], rtol=1e-4, atol=1e-4)
