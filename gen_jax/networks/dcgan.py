@@ -9,9 +9,10 @@ Kernels are 4 x 4, their strides 2, the slope of the leaky ReLU is 0.2 and the n
 (Ioffe & Szegedy 2015). Kernels are drawn from N(0, 0.02^2), scales of the norm from N(1, 0.02^2).
 
 With labels the scales and shifts of the norms of (1) are those of a class (Dumoulin et al. 2017),
-and the logit of class k is <v, h> + <e_k, f> with f the sum of h over space, a projection (Miyato &
-Koyama 2018). An embedding beside z will not do: the norms make the batch vary, labels alone can see
-to that, and the generator then forgets z and makes one image of each class.
+and the logit of class k is <v + e_k, h>, a projection (Miyato & Koyama 2018), not of sums over
+space, for what is summed there are strokes. An embedding beside z will not do: the norms make the
+batch vary, labels alone can see to that, and the generator then forgets z and makes one image of
+each class.
 """
 
 import flax.linen as nn
@@ -115,13 +116,12 @@ class Discriminator(nn.Module):
                 h, train
             )
         # A game lives on differences of logits, which half precision would round away.
-        h = h.astype('float32')
-        logits = nn.Dense(1, kernel_init=_kernel_init, name='out')(h.reshape(len(h), -1))[:, 0]
+        h = h.reshape(len(h), -1).astype('float32')
+        logits = nn.Dense(1, kernel_init=_kernel_init, name='out')(h)[:, 0]
         if self.num_classes is None:
             return logits
-        f = h.sum((1, 2))
-        table = nn.Embed(self.num_classes, f.shape[-1], embedding_init=_kernel_init, name='label')
-        return logits + jnp.sum(table(label) * f, -1)
+        table = nn.Embed(self.num_classes, h.shape[-1], embedding_init=_kernel_init, name='label')
+        return logits + jnp.sum(table(label) * h, -1)
 
 
 class UpBlock(nn.Module):

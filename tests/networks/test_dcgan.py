@@ -187,8 +187,8 @@ def test_the_discriminator_projects_its_features_on_the_label():
     rows, out = params.pop('label')['embedding'], params['out']
     plain = jax.jit(lambda v: Discriminator(**FIELDS).apply(v, X, train=False))
     for k in range(3):
-        # A network without labels whose last layer is v + e_k at each of the 2 x 3 places.
-        params['out'] = {**out, 'kernel': out['kernel'] + np.tile(rows[k], 2 * 3)[:, None]}
+        # A network without labels whose last layer is v + e_k.
+        params['out'] = {**out, 'kernel': out['kernel'] + rows[k][:, None]}
         alone = plain({**variables, 'params': params})
         of_k = np.equal(LABEL, k)
         np.testing.assert_allclose(told[of_k], alone[of_k], rtol=1e-4, atol=1e-4)
