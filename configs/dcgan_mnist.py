@@ -6,7 +6,8 @@
 
 As `configs/dcgan_digits.py`, with half of the channels, and both players are told which digit.
 Scores are taken in the features of a net that `configs/feature_net_mnist.py` trains and
---mode=export writes.
+--mode=export writes: FD 1.71 over five seeds, six minutes each on a CPU core
+(experiments/gans_mnist).
 """
 
 from configs import common, dcgan_digits, models

@@ -8,7 +8,8 @@ As `configs/r3gan_digits.py`, with three sizes, the larger the narrower, a discr
 blocks see a whole digit, a stronger penalty, for it is of a whole image's slope, and small batches,
 which learn faster on a CPU; of these Adam's second moments must forget soon. Both players are told
 which digit: of a latent alone many samples are between two (LOG.md). Scores are taken in the
-features of a net that `configs/feature_net_mnist.py` trains and --mode=export writes.
+features of a net that `configs/feature_net_mnist.py` trains and --mode=export writes: FD 0.19 over
+five seeds, about 13 minutes each on a CPU core (experiments/gans_mnist).
 """
 
 from configs import common, dcgan_mnist, models

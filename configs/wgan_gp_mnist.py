@@ -7,7 +7,8 @@
 The game and the penalty of `configs/wgan_gp_digits.py` with the networks of
 `configs/r3gan_mnist.py`: small ones without norms, which are told the digit, small batches, and one
 turn of the critic. Scores are taken in the features of a net that `configs/feature_net_mnist.py`
-trains and --mode=export writes.
+trains and --mode=export writes: FD 0.29 over five seeds, about 12 minutes each on a CPU core
+(experiments/gans_mnist).
 """
 
 from configs import common, models, r3gan_mnist

@@ -21,9 +21,9 @@ CONFIGS = sorted(
     if path.stem not in ('common', 'models')
 )
 
-# Configs whose method and networks are another's, with other sizes, on other images. The smoke of
-# that one stands for theirs; all are built at full size.
-OTHER_IMAGES = {
+# Configs of the same parts as another one, with other sizes, on other images, or told labels. The
+# smoke of that one stands for theirs; all are built at full size.
+SAME_PARTS = {
     'dcgan_mnist': 'dcgan_digits',
     'dcgan_stacked_mnist': 'dcgan_digits',
     'ddpm_mnist': 'ddpm_digits',
@@ -264,14 +264,14 @@ def check_run(name: str, folder: Path) -> None:
 
 
 def test_what_is_pinned_is_there():
-    assert PINNED.keys() <= set(CONFIGS) - OTHER_IMAGES.keys()
+    assert PINNED.keys() <= set(CONFIGS) - SAME_PARTS.keys()
 
 
-@pytest.mark.parametrize('name', OTHER_IMAGES)
-def test_what_differs_in_images_alone_has_the_other_ones_parts(name):
+@pytest.mark.parametrize('name', SAME_PARTS)
+def test_what_another_one_stands_for_has_its_parts(name):
     own, other = (
         importlib.import_module(f'configs.{config}').get_config('smoke')
-        for config in (name, OTHER_IMAGES[name])
+        for config in (name, SAME_PARTS[name])
     )
     assert own.method.name == other.method.name
     assert {player: section.name for player, section in own.networks.items()} == {
@@ -279,7 +279,7 @@ def test_what_differs_in_images_alone_has_the_other_ones_parts(name):
     }
 
 
-@pytest.mark.parametrize('name', sorted(set(CONFIGS) - OTHER_IMAGES.keys()))
+@pytest.mark.parametrize('name', sorted(set(CONFIGS) - SAME_PARTS.keys()))
 def test_every_config_smokes(name, tmp_path, compiled_quickly):
     """On eight devices, in this process, which has loaded everything already."""
     train(importlib.import_module(f'configs.{name}').get_config('smoke'), tmp_path)

@@ -10,9 +10,8 @@ Kernels are 4 x 4, their strides 2, the slope of the leaky ReLU is 0.2 and the n
 
 With labels the scales and shifts of the norms of (1) are those of a class (Dumoulin et al. 2017),
 and the logit of class k is <v + e_k, h>, a projection (Miyato & Koyama 2018), not of sums over
-space, for what is summed there are strokes. An embedding beside z will not do: the norms make the
-batch vary, labels alone can see to that, and the generator then forgets z and makes one image of
-each class.
+space, which do not say where a stroke is. With an embedding beside z instead the generator forgot z
+and made one image of each class: norms make a batch vary, and labels alone can see to that.
 """
 
 import flax.linen as nn

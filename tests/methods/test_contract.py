@@ -35,7 +35,7 @@ METHODS = {
     # Dropout, for a loss that follows its key.
     'vqgan_cifar': {'networks.autoencoder.dropout': 0.1},
     'vq_gpt_digits': {},
-    'dcgan_digits': {},
+    'dcgan_mnist': {},  # norms that are told labels
     # A game that only compares logits would leave a constant in them alone.
     'gan_8gaussians': {'method.adversarial.name': 'adversarial.non_saturating'},
     # R2, for a penalty that follows its key.
