@@ -21,16 +21,21 @@ CONFIGS = sorted(
     if path.stem not in ('common', 'models')
 )
 
-# Configs of the same parts as another one, with other sizes, on other images, or told labels. The
-# smoke of that one stands for theirs; all are built at full size.
+# Configs of the same parts as another one, with other sizes, data or options. The smoke of that one
+# stands for theirs; all are built at full size.
 SAME_PARTS = {
     'dcgan_mnist': 'dcgan_digits',
     'dcgan_stacked_mnist': 'dcgan_digits',
     'ddpm_mnist': 'ddpm_digits',
     'feature_net_cifar': 'feature_net_digits',
     'feature_net_mnist': 'feature_net_digits',
+    'gan_25gaussians': 'gan_8gaussians',
+    'gpt2_124m': 'gpt_shakespeare_char_cpu',
+    'gpt_shakespeare_char': 'gpt_shakespeare_char_cpu',
     'pixelcnn_cifar': 'pixelcnn_digits',
+    'r3gan_cifar': 'r3gan_digits',
     'r3gan_mnist': 'r3gan_digits',
+    'vae_bmnist': 'iwae_bmnist',
     'vdvae_cifar': 'vdvae_digits',
     'wgan_gp_mnist': 'r3gan_digits',
 }
