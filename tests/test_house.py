@@ -33,7 +33,6 @@ SAME_PARTS = {
     'gpt2_124m': 'gpt_shakespeare_char_cpu',
     'gpt_shakespeare_char': 'gpt_shakespeare_char_cpu',
     'pixelcnn_cifar': 'pixelcnn_digits',
-    'r3gan_cifar': 'r3gan_digits',
     'r3gan_mnist': 'r3gan_digits',
     'vae_bmnist': 'iwae_bmnist',
     'vdvae_cifar': 'vdvae_digits',
